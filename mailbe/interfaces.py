@@ -1,0 +1,152 @@
+"""The seams between the protocols and what stands behind them, and the errors that cross them.
+
+The protocols (``smtp``, ``pop3``) know only what is written here; stores and accounts provide it.
+A path never crosses a seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from twisted.cred.credentials import UsernamePassword
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from mailbe.address import Address
+
+T = TypeVar("T")
+
+
+class OffReactor(Protocol):
+    """Runs what may take long where it keeps nobody waiting: in a thread."""
+
+    def __call__(self, work: Callable[[], T]) -> Deferred[T]:
+        """Fires with what ``work`` returns, or fails with what it raises."""
+
+
+class TryLater(Exception):
+    """It cannot be done now, and may be later: nothing was changed. The message is for the log."""
+
+
+class MailboxFull(TryLater):
+    """There is no room on the disk, or the quota is used up."""
+
+
+class NoSuchMailbox(Exception):
+    """The domain is ours, and nobody of that name is there."""
+
+
+class RelayDenied(Exception):
+    """The address is not ours, and we pass no mail on for this sender."""
+
+
+class MailLoop(Exception):
+    """The letter has been through so many hosts that it must be going round (RFC 5321 6.3)."""
+
+
+class MaildropBusy(Exception):
+    """Another session holds this maildrop's exclusive lock (RFC 1939 4)."""
+
+
+class NotAllDeleted(Exception):
+    """Some of the letters that were to be deleted are still in the maildrop (RFC 1939 6)."""
+
+
+class LetterGone(Exception):
+    """The letter was in the maildrop at log-in, and another program has taken it since."""
+
+
+class Login(UsernamePassword):
+    """A name and a password as they came over the wire, and the address of the peer they came from."""
+
+    def __init__(self, username: bytes, password: bytes, peer: str) -> None:
+        super().__init__(username, password)
+        self.peer = peer
+
+
+class ISubmitter(Interface):
+    """Somebody who is known to us and sends: the avatar of SMTP AUTH."""
+
+    address: Address = Attribute("The account's address.")
+
+    def may_send_as(reverse_path: Address | None) -> bool:
+        """Whether this sender may use ``reverse_path`` (``None``: the null one, ``<>``)."""
+
+
+class Destination(Protocol):
+    """Where one recipient's letters go; only the post office that made it looks inside."""
+
+
+@dataclass(slots=True)
+class Envelope:
+    """What MAIL and RCPT said of one letter (RFC 5321 2.3.1)."""
+
+    reverse_path: Address | None
+    submitter: ISubmitter | None = None
+    recipients: list[Address] = field(default_factory=list)
+    destinations: list[Destination] = field(default_factory=list)
+
+
+class ILetter(Interface):
+    """A letter on its way in."""
+
+    id: str = Attribute("Its name for ever: in the log, in the reply, and as its unique-id.")
+
+    def write(chunk: bytes) -> None:
+        """Take the next octets of the content. Never raises: what goes wrong is told by ``deliver``."""
+
+    def deliver() -> Awaitable[None]:
+        """Put the letter into all its mailboxes, safely on the disk, or into none.
+
+        :raises MailLoop, MailboxFull, TryLater: and then the letter is in no mailbox.
+        """
+
+    def discard() -> None:
+        """Forget the letter; what is left of it anywhere goes. Harmless after ``deliver``."""
+
+
+class IPostOffice(Interface):
+    """Who is local, who may send where, and which mailboxes a letter goes to."""
+
+    def destination(recipient: Address, submitter: ISubmitter | None) -> Destination:
+        """Where ``recipient``'s mail goes when ``submitter`` (``None``: a stranger) sends it.
+
+        :raises NoSuchMailbox, RelayDenied, TryLater:
+        """
+
+    def postmaster() -> Address:
+        """Whom ``<Postmaster>`` without a domain means (RFC 5321 4.1.1.3)."""
+
+    def believed(reverse_path: Address | None) -> ISubmitter | None:
+        """The local account that ``reverse_path`` names, for peers that are believed without a password."""
+
+    def letter(envelope: Envelope) -> ILetter:
+        """Begin a letter to all the destinations of ``envelope``."""
+
+
+class IMaildrop(Interface):
+    """One maildrop as one POP3 session sees it: the avatar of POP3 (RFC 1939 3).
+
+    The messages are those that were there at log-in, in their order, and stay so to the end.
+    """
+
+    sizes: Sequence[int] = Attribute("The size of each message in octets as RETR sends it.")
+
+    def uid(index: int) -> str:
+        """The unique-id of a message: 1 to 70 characters of 0x21 to 0x7E (RFC 1939 7)."""
+
+    def read(index: int) -> Iterable[bytes]:
+        """The content of a message, CRLF at the end of each line, not dot-stuffed.
+
+        The letter is open when this returns.
+
+        :raises LetterGone, TryLater:
+        """
+
+    def delete(indices: Iterable[int]) -> Awaitable[None]:
+        """Delete these messages for good, safely on the disk.
+
+        :raises NotAllDeleted: and as many as could be are gone.
+        """
