@@ -1,0 +1,84 @@
+"""Trace lines: the Received and Return-Path fields that we put on top of a letter (RFC 5321 4.4)."""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+
+from mailbe.address import Address, is_domain, literal
+
+MAX_HOPS = 100  # RFC 5321 6.3: "normally at least 100 Received entries"
+_MAX_NAME = 4096  # octets of a field's first line that are kept to read its name; no real one is longer
+
+
+def return_path(reverse_path: Address | None) -> bytes:
+    """The Return-Path line of a letter (``None``: the null reverse-path), CRLF at its end."""
+    return f"Return-Path: <{reverse_path or ''}>\r\n".encode("ascii")
+
+
+def received(
+    *, helo: str, peer: str, by: str, protocol: str, id: str, time: float, recipient: Address | None = None
+) -> bytes:
+    """The Received line of one letter, folded, CRLF at its end.
+
+    :param helo: what the peer called itself; anything may stand in it.
+    :param peer: the peer's IP address; empty where it has none.
+    :param protocol: the keyword after ``with`` (RFC 3848).
+    :param time: seconds since the epoch.
+    :param recipient: the only recipient; with several, none is named, so that a blind copy stays blind
+        (RFC 5321 7.2).
+    """
+    name = helo if is_domain(helo) else re.sub(r"[^A-Za-z0-9._-]", "?", helo)
+    to = f"\r\n\tfor <{recipient}>" if recipient else ""
+    return (
+        f"Received: from {name} ({literal(peer) if peer else 'local'})\r\n"
+        f"\tby {by} with {protocol} id {id}{to};\r\n"
+        f"\t{formatdate(time, localtime=True)}\r\n"
+    ).encode("ascii")
+
+
+class HeaderFilter:
+    """Lets a letter through, chunk by chunk, and looks at its header on the way.
+
+    It counts the Received lines, and takes out Return-Path lines: the server that makes final delivery
+    puts its own on top (RFC 5321 4.4), and there is to be only one.
+    """
+
+    def __init__(self) -> None:
+        self.hops = 0
+        self._in_header = True
+        self._line = b""  # the beginning of a line whose end has not come
+        self._drop = False  # whether the field that we are in is taken out
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of the letter, with ``chunk``, can be passed on now."""
+        if not self._in_header:
+            return chunk
+        *lines, self._line = (self._line + chunk).split(b"\r\n")
+        kept: list[bytes] = []
+        for number, line in enumerate(lines):
+            if not line:
+                self._in_header = False
+                rest = b"\r\n".join([*lines[number:], self._line])
+                self._line = b""
+                return b"".join(kept) + rest
+            self._keep(line + b"\r\n", kept)
+        if len(self._line) > _MAX_NAME:
+            # Such a line is no header field; from here on it is all text.
+            self._in_header = False
+            kept.append(self._line)
+            self._line = b""
+        return b"".join(kept)
+
+    def end(self) -> bytes:
+        """What is still held back when the letter is at its end."""
+        rest, self._line = self._line, b""
+        return rest
+
+    def _keep(self, line: bytes, kept: list[bytes]) -> None:
+        if not line.startswith((b" ", b"\t")):
+            name = line.partition(b":")[0].rstrip(b" \t").lower()
+            self._drop = name == b"return-path"
+            self.hops += name == b"received"
+        if not self._drop:
+            kept.append(line)
