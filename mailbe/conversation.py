@@ -1,0 +1,407 @@
+"""One conversation with one client: a line comes, its reply goes, in order. SMTP and POP3 share it.
+
+A session (``ISession``) answers lines; the wire (``Conversation``) does all the rest. At any moment the
+wire is in one of three conditions, and the ``_settle`` method alone draws the consequences:
+
+===========  ==========================================  ===========  ========
+condition    what it means                               reads on     time-out
+===========  ==========================================  ===========  ========
+listening    nothing is going on, or a command has       yes          runs
+             asked the client for more (``ask``)
+thinking     a command waits for something of ours       no           off
+clogged      the client does not read what we send       no           runs
+===========  ==========================================  ===========  ========
+
+A command that has nothing to wait for is a plain method and returns its reply; one that may wait is an
+``async`` method. As no line is read while one is being answered, replies are in order by construction
+however long one takes, and a client that sends faster than we answer is slowed by TCP itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface, implementer
+
+from mailbe.interfaces import TryLater
+
+log = Logger()
+
+MAX_LINE = 12288  # octets, the longest line that any session takes: RFC 4954 4, AUTH
+FLUSH_AT = 64 * 1024  # octets of replies that wait for the end of their segment
+CLOSING_TIME = 30  # seconds that a client has for reading our last words
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a session says: its octets, or chunks of them, and whether it is the last word."""
+
+    octets: bytes | Iterator[bytes]
+    last: bool = False
+
+
+class Refusal(Exception):
+    """Unwinds a command; its reply is sent."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class LineTooLong(Exception):
+    """Unwinds a command whose line is over its limit; the wire hangs up."""
+
+
+class PeerGone(Exception):
+    """Unwinds a command that has asked the client for something and will never get it."""
+
+
+class Farewell(Enum):
+    """Why a wire hangs up by itself."""
+
+    LINE_TOO_LONG = auto()
+    SILENCE = auto()
+    SHUTDOWN = auto()
+
+
+class Body(Protocol):
+    """Takes what is not lines: the text that follows DATA."""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take the next octets; return what came behind the end, or ``None`` before it."""
+
+
+class ISession(Interface):
+    """What one client may say in one state, and what it is told."""
+
+    silence: float = Attribute("Seconds that a client may be silent.")
+    refusals: Mapping[type[Exception], Reply] = Attribute("The replies to the errors that storage raises.")
+    fault: Reply = Attribute("The reply to an error that nobody expected.")
+    farewells: Mapping[Farewell, bytes] = Attribute("What is said before hanging up; nothing where absent.")
+
+    def greeting() -> Reply:
+        """What a client is told first."""
+
+    def answer(line: bytes) -> Reply | Coroutine[Any, Any, Reply]:
+        """The reply to a command line, or a coroutine that returns it.
+
+        :raises LineTooLong: where the line is longer than its command's lines may be.
+        """
+
+    def ended() -> None:
+        """The conversation is over, and no command runs any more."""
+
+
+# mypy-zope takes the interface for the type of what provides it; a class needs the constructor's too.
+Begin = Callable[["Conversation"], ISession]
+
+
+@implementer(IPushProducer)
+class Conversation(LineReceiver, TimeoutMixin):
+    """The wire between one client and its session."""
+
+    delimiter = b"\r\n"
+    MAX_LENGTH = MAX_LINE - 2
+    transport: Any  # whatever it is, it is a consumer and can abort; Twisted has no one interface for that
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._out: list[bytes] = []  # replies that wait for the end of their segment
+        self._out_octets = 0
+        self._command: Deferred[Any] | None = None  # the command that is being answered
+        self._question: Deferred[bytes] | None = None  # what that command wants of the client
+        self._body: Body | None = None  # ... if it is not a line
+        self._drain: Deferred[None] | None = None  # what a reply of many chunks waits for
+        self._clogged = False
+        self._closing = False  # hang up when the command is answered
+        self._hung_up = False
+        self.session: ISession
+        self.peer = ""
+        """The client's IP address; empty where it has none."""
+        self.private = False
+        """Whether nobody between the client and us can read along."""
+
+    # What Twisted calls.
+
+    def connectionMade(self) -> None:
+        self._listener.conversations.add(self)
+        if ITCPTransport.providedBy(self.transport):
+            # With Nagle's algorithm, a reply that follows another waits for the client's delayed ACK.
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self.peer, self.private = _who(self.transport.getPeer())
+        self.session = self._listener.begin(self)
+        self._reply(self.session.greeting())
+        self._flush()
+        self._settle()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._hung_up:
+            return
+        self.resetTimeout()
+        super().dataReceived(data)
+        self._flush()
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._question is not None:
+            self._answer_question(line)
+        else:
+            self._obey(line)
+        self._settle()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        assert self._body is not None
+        rest = self._body.feed(data)
+        if rest is None:
+            return
+        self._body = None
+        self.setLineMode(rest)
+        self._answer_question(b"")
+        self._settle()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._farewell(Farewell.LINE_TOO_LONG)
+
+    def pauseProducing(self) -> None:
+        """The transport has more to send than the client takes."""
+        self._clogged = True
+        self._settle()
+
+    def resumeProducing(self) -> None:
+        """The client has taken what there was."""
+        self._clogged = False
+        self.resetTimeout()
+        if self._drain is not None:
+            drain, self._drain = self._drain, None
+            drain.callback(None)
+        self._settle()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, as ``connectionLost`` is told as well."""
+
+    def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
+        return self._listener.clock.callLater(period, func)
+
+    def timeoutConnection(self) -> None:
+        if self._hung_up or self._drain is not None:
+            self.transport.abortConnection()
+        else:
+            self._farewell(Farewell.SILENCE)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._hung_up = True
+        self.clearLineBuffer()
+        self.setTimeout(None)
+        for waiting in (self._question, self._drain):
+            if waiting is not None:
+                waiting.errback(PeerGone())
+        self._question = self._drain = None
+        # A command that is at work finishes: a letter that has arrived is delivered.
+        if self._command is not None:
+            self._command.addCallback(lambda _: self._ended())
+        else:
+            self._ended()
+
+    # What sessions call.
+
+    def ask(self, question: Reply, body: Body | None = None) -> Awaitable[bytes]:
+        """Say ``question`` and wait for the line that answers it, or until ``body`` has all it wants.
+
+        :raises PeerGone: where the client goes before.
+        """
+        self._reply(question)
+        self._question = Deferred()
+        if body is not None:
+            self._body = body
+            self.setRawMode()
+        return self._question
+
+    # What the service calls.
+
+    def wind_up(self) -> None:
+        """Finish what is going on, a letter that is arriving above all, and hang up."""
+        self._closing = True
+        if self._command is None or (self._question is not None and self._body is None):
+            self._farewell(Farewell.SHUTDOWN)
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self.transport.abortConnection()
+
+    # Our own.
+
+    def _obey(self, line: bytes) -> None:
+        try:
+            reply = self.session.answer(line)
+        except LineTooLong:
+            self._farewell(Farewell.LINE_TOO_LONG)
+            return
+        except Exception:
+            self._reply(self._failed(Failure()))
+            return
+        if isinstance(reply, Reply):
+            self._reply(reply)
+            return
+        command = Deferred.fromCoroutine(reply)
+        command.addErrback(self._failed)
+        self._wait_for(command)
+
+    def _wait_for(self, command: Deferred[Any]) -> None:
+        self._command = command
+        command.addCallback(self._obeyed)
+
+    def _obeyed(self, reply: Reply | None) -> None:
+        self._command = None
+        if reply is not None:
+            self._reply(reply)
+        if self._closing and self._command is None:
+            self._farewell(Farewell.SHUTDOWN)
+        self._flush()
+        self._settle()
+
+    def _failed(self, failure: Failure) -> Reply | None:
+        error = failure.value
+        if isinstance(error, PeerGone):
+            return None
+        if isinstance(error, Refusal):
+            return error.reply
+        if isinstance(error, TryLater):
+            log.warn("put off: {error}", error=error)
+        for kind in type(error).__mro__:
+            if kind in self.session.refusals:
+                return self.session.refusals[kind]
+        log.failure("a command failed", failure)
+        return self.session.fault
+
+    def _answer_question(self, line: bytes) -> None:
+        question, self._question = self._question, None
+        assert question is not None
+        question.callback(line)
+
+    def _reply(self, reply: Reply | None) -> None:
+        if self._hung_up or reply is None:
+            return
+        if not isinstance(reply.octets, bytes):
+            self._wait_for(Deferred.fromCoroutine(self._send_all(reply.octets)))
+            return
+        self._out.append(reply.octets)
+        self._out_octets += len(reply.octets)
+        if self._out_octets >= FLUSH_AT:
+            self._flush()
+        if reply.last:
+            self.hang_up()
+
+    async def _send_all(self, chunks: Iterator[bytes]) -> None:
+        """Send a reply chunk by chunk, as fast as the client takes it.
+
+        Where a chunk cannot be had, only a lost connection tells the client that it has not got them all.
+        """
+        try:
+            self._flush()
+            for chunk in chunks:
+                self.transport.write(chunk)
+                if self._clogged:
+                    self._drain = Deferred()
+                    await self._drain
+        except PeerGone:
+            pass
+        except Exception:
+            log.failure("a reply could not be sent to its end")
+            self.transport.abortConnection()
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        octets = b"".join(self._out)
+        self._out.clear()
+        self._out_octets = 0
+        self.transport.write(octets)
+
+    def _settle(self) -> None:
+        """Read on or not, and let the time-out run or not, as our condition wants it."""
+        if self._hung_up:
+            return
+        thinking = self._command is not None and self._question is None
+        if thinking and not self._clogged:
+            self.setTimeout(None)
+        elif self.timeOut is None:
+            self.setTimeout(self.session.silence)
+        if thinking or self._clogged:
+            if not self.paused:
+                super().pauseProducing()
+        elif self.paused:
+            super().resumeProducing()
+
+    def _ended(self) -> None:
+        self.session.ended()
+        self._listener.ended(self)
+
+    def _farewell(self, why: Farewell) -> None:
+        self._reply(Reply(self.session.farewells.get(why, b""), last=True))
+
+    def hang_up(self) -> None:
+        self._flush()
+        self._hung_up = True
+        self.clearLineBuffer()
+        self.setTimeout(CLOSING_TIME)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+def _who(peer: IAddress) -> tuple[str, bool]:
+    if not isinstance(peer, (IPv4Address, IPv6Address)):
+        return "", True
+    address = ipaddress.ip_address(peer.host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return str(address), address.is_loopback
+
+
+class Listener(ServerFactory):
+    """Begins a conversation with each client that connects, and ends them all when the service stops."""
+
+    noisy = False
+
+    def __init__(self, begin: Begin, clock: IReactorTime) -> None:
+        self.begin = begin
+        self.clock = clock
+        self.conversations: set[Conversation] = set()
+        self._all_ended: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Conversation:
+        return Conversation(self)
+
+    def ended(self, conversation: Conversation) -> None:
+        self.conversations.discard(conversation)
+        if self._all_ended is not None and not self.conversations:
+            all_ended, self._all_ended = self._all_ended, None
+            all_ended.callback(None)
+
+    def wind_up(self, seconds: float) -> Deferred[None]:
+        """End all conversations, those in the middle of something when that is done. Fires when all have ended.
+
+        :param seconds: when to hang up even so.
+        """
+        if not self.conversations:
+            return succeed(None)
+        self._all_ended = all_ended = Deferred[None]()
+        deadline = self.clock.callLater(seconds, self._abort)
+        for conversation in list(self.conversations):
+            conversation.wind_up()
+        return all_ended.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
+
+    def _abort(self) -> None:
+        for conversation in list(self.conversations):
+            conversation.abort()
