@@ -1,0 +1,1 @@
+"""SMTP, the server's side of it (RFC 5321)."""
