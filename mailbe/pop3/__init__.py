@@ -1,0 +1,1 @@
+"""POP3, the server's side of it (RFC 1939)."""

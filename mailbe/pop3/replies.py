@@ -1,0 +1,47 @@
+"""POP3 replies: one line that says yes or no, and behind some a text that ends with a lone dot (RFC 1939 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mailbe import conversation
+from mailbe.conversation import Reply
+from mailbe.dots import stuffed
+
+SMALL = 64 * 1024  # octets of a text up to which it is sent in one piece
+
+
+def ok(text: str, *, last: bool = False) -> Reply:
+    """Yes. ``last``: hang up behind it."""
+    return Reply(f"+OK {text}\r\n".encode("ascii"), last)
+
+
+def err(text: str, code: str = "", *, last: bool = False) -> Reply:
+    """No, with a response code where a program should know why (RFC 2449 8, RFC 3206)."""
+    return Reply(f"-ERR {f'[{code}] ' if code else ''}{text}\r\n".encode("ascii"), last)
+
+
+def listing(text: str, lines: Iterable[str]) -> Reply:
+    """Yes, and one line for each of ``lines``, none of which begins with a dot."""
+    return Reply("".join([f"+OK {text}\r\n", *(f"{line}\r\n" for line in lines), ".\r\n"]).encode("ascii"))
+
+
+def text(first: str, content: Iterable[bytes], size: int) -> Reply:
+    """Yes, and ``content`` dot-stuffed.
+
+    :param size: about how large the content is, in octets.
+    """
+    chunks = _chunks(first, content)
+    return Reply(b"".join(chunks) if size <= SMALL else chunks)
+
+
+def _chunks(first: str, content: Iterable[bytes]) -> Iterator[bytes]:
+    yield f"+OK {first}\r\n".encode("ascii")
+    yield from stuffed(content)
+
+
+class Refusal(conversation.Refusal):
+    """Unwinds a command with the ``-ERR`` that refuses it."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(err(text, code))
