@@ -1,0 +1,252 @@
+"""Safely on the disk: folders, and letters that share one wait for it.
+
+A letter is written once, under its id, into the spool, and is linked from there into ``new/`` of every
+mailbox that it goes to. It is acknowledged when all this is on the disk, in this order:
+
+1. its octets (fsync of the file);
+2. its names (a link a mailbox, then fsync of each ``new/``);
+3. its name in the spool is taken away, and who waits is told.
+
+So a letter in a mailbox is always whole, and what still lies in the spool was never acknowledged.
+Letters that become ready while the disk is busy go through these steps together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from twisted.internet.defer import Deferred
+
+from mailbe.interfaces import MailboxFull, TryLater
+
+SMALL = 64 * 1024  # octets of a letter that stay in memory until it is complete
+FOLDERS = ("tmp", "new", "cur")
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in ``folder`` are on the disk.
+
+    :raises OSError:
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it, each on the disk before the next; others may not look in.
+
+    :raises OSError:
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    sync_folder(folder.parent)
+
+
+def make_mailbox(mailbox: Path) -> None:
+    """Make what is missing of a Maildir, safely on the disk; the folder above it must be there.
+
+    If that is not there, the disk that it lay on has gone, and an empty mailbox made in its place would
+    look like one whose letters were all deleted.
+
+    :raises OSError:
+    """
+    for folder in (mailbox, *(mailbox / name for name in FOLDERS)):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+    sync_folder(mailbox)
+    sync_folder(mailbox.parent)
+
+
+def trouble(error: OSError) -> TryLater:
+    """What a storage error means to who has to wait for its end."""
+    where = error.filename or "maildata"
+    kind = MailboxFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else TryLater
+    return kind(f"{where}: {error.strerror}")
+
+
+class Draft:
+    """A letter on its way in: in memory while it is small, in a file of the spool when it is not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.octets = 0
+        self._chunks: list[bytes] = []
+        self._descriptor: int | None = None
+        self._done = False
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next octets.
+
+        :raises OSError:
+        """
+        self.octets += len(chunk)
+        self._chunks.append(chunk)
+        if self._descriptor is not None or self.octets > SMALL:
+            self._write_out()
+
+    def sync(self) -> None:
+        """Wait until the octets are on the disk, under the draft's name.
+
+        :raises OSError: and the draft is of no use any more: what a failed fsync has lost it does not tell twice.
+        """
+        self._write_out()
+        assert self._descriptor is not None
+        os.fsync(self._descriptor)
+
+    def discard(self) -> None:
+        """Take away what there is of it in the spool, and its octets in memory."""
+        if self._done:
+            return
+        self._done = True
+        self._chunks.clear()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _write_out(self) -> None:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o600)
+        octets = memoryview(b"".join(self._chunks))
+        self._chunks.clear()
+        while octets:
+            octets = octets[os.write(self._descriptor, octets) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A letter that is complete: what, under which name, and into which mailboxes."""
+
+    draft: Draft
+    name: str
+    mailboxes: tuple[Path, ...]
+
+
+class Writer:
+    """Stores letters, as many at a time as are waiting, in a thread of its own."""
+
+    def __init__(self, call_from_thread: Callable[[Callable[[], None]], object]) -> None:
+        """:param call_from_thread: runs a function in the thread that ``store`` is called from."""
+        self._call_from_thread = call_from_thread
+        self._waiting: SimpleQueue[tuple[Parcel, Deferred[None]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="mailbe writer")
+        self._made: set[Path] = set()  # mailboxes whose folders are known to be on the disk
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what is waiting, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        """Fires when ``parcel`` is safe on the disk in all its mailboxes.
+
+        Fails with ``TryLater`` (or ``MailboxFull``), and then it is in none.
+        """
+        done: Deferred[None] = Deferred()
+        self._waiting.put((parcel, done))
+        return done
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            outcome = self.store_all([parcel for parcel, _ in batch])
+            self._call_from_thread(partial(_tell, [done for _, done in batch], outcome))
+
+    def _next_batch(self) -> list[tuple[Parcel, Deferred[None]]]:
+        """All that wait, and at least one; nothing when it is time to end."""
+        batch = []
+        item = self._waiting.get()
+        while item is not None:
+            batch.append(item)
+            try:
+                item = self._waiting.get_nowait()
+            except Empty:
+                return batch
+        if batch:
+            self._waiting.put(None)
+        return batch
+
+    def store_all(self, parcels: list[Parcel]) -> list[Exception | None]:
+        """Store ``parcels`` here and now; for each ``None``, or why it is in no mailbox."""
+        outcome: list[Exception | None] = [None] * len(parcels)
+
+        def each(step: Callable[[Parcel], None]) -> None:
+            """Take those that have not failed one step further."""
+            for index, parcel in enumerate(parcels):
+                if outcome[index] is not None:
+                    continue
+                try:
+                    step(parcel)
+                except OSError as error:
+                    outcome[index] = trouble(error)
+                except Exception as error:  # whatever it is, somebody waits for an answer
+                    outcome[index] = error
+
+        each(lambda parcel: parcel.draft.sync())
+        each(self._link)
+        synced: dict[Path, OSError | None] = {}
+        each(lambda parcel: _sync_once(parcel, synced))
+        for parcel, error in zip(parcels, outcome, strict=True):
+            if error is not None:
+                _undo(parcel)
+            parcel.draft.discard()
+        return outcome
+
+    def _link(self, parcel: Parcel) -> None:
+        for mailbox in parcel.mailboxes:
+            if mailbox not in self._made:
+                make_mailbox(mailbox)
+                self._made.add(mailbox)
+            target = mailbox / "new" / parcel.name
+            try:
+                target.hardlink_to(parcel.draft.path)
+            except FileNotFoundError:
+                # Somebody has taken the mailbox away since we made it.
+                make_mailbox(mailbox)
+                target.hardlink_to(parcel.draft.path)
+
+
+def _sync_once(parcel: Parcel, synced: dict[Path, OSError | None]) -> None:
+    """Sync the folders that ``parcel`` was linked into, but for those in ``synced``; what failed there fails again."""
+    for mailbox in parcel.mailboxes:
+        folder = mailbox / "new"
+        if folder not in synced:
+            try:
+                sync_folder(folder)
+                synced[folder] = None
+            except OSError as error:
+                synced[folder] = error
+        if (failure := synced[folder]) is not None:
+            raise failure
+
+
+def _undo(parcel: Parcel) -> None:
+    for mailbox in parcel.mailboxes:
+        with contextlib.suppress(OSError):
+            (mailbox / "new" / parcel.name).unlink()
+
+
+def _tell(waiters: Iterable[Deferred[None]], outcome: Iterable[Exception | None]) -> None:
+    for done, error in zip(waiters, outcome, strict=True):
+        if error is None:
+            done.callback(None)
+        else:
+            done.errback(error)
