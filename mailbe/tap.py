@@ -1,0 +1,123 @@
+"""``twistd mailbe``: its options, and the service they make."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.internet.endpoints import serverFromString
+from twisted.python import usage
+
+from mailbe.accounts import schemes
+from mailbe.address import is_domain
+from mailbe.maildata import Maildata
+from mailbe.service import DEFAULT_ENDPOINTS, MAX_SIZE, CannotStart, Configuration, MailService
+
+REFUSED, WRONG_USAGE = 1, 2  # exit statuses
+
+
+def stop(status: int, message: object) -> NoReturn:
+    """End with one line that says why. When this is called, ``sys.stderr`` may be the log already."""
+    print(f"mailbe: {message}", file=sys.__stderr__)
+    raise SystemExit(status)
+
+
+class Options(usage.Options):
+    """The options of ``twistd mailbe``."""
+
+    synopsis = "[options]"
+    optFlags = [
+        ["classic", None, "EHLO is not known, and clients on this machine are believed to be who they say"],
+        ["allow-md5", None, "Listen on other addresses than loopback though passwords are hashed with MD5"],
+    ]
+    optParameters = [
+        ["maildata", None, "maildata", "The folder that holds mail and accounts; made when missing"],
+        ["password-scheme", None, schemes.DEFAULT, f"How passwords are hashed: {' or '.join(schemes.CHOICES)}"],
+        ["max-size", None, str(MAX_SIZE), "The largest letter that is taken, in octets"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["domain"] = []
+        self["endpoints"] = {}
+
+    def opt_domain(self, name: str) -> None:
+        """A domain that is served here; may be given again. The first is the server's name [default: localhost]"""
+        if name.startswith("[") or not is_domain(name):
+            raise usage.UsageError(f"--domain {name!a}: this is not the name of a domain")
+        self["domain"].append(name)
+
+    def _endpoint(self, listener: str, description: str) -> None:
+        from twisted.internet import reactor
+
+        try:
+            serverFromString(reactor, description)
+        except (ValueError, TypeError, LookupError) as error:
+            raise usage.UsageError(
+                f"--{listener} {description!a}: {error}; say, for example, {DEFAULT_ENDPOINTS[listener][0]}"
+            ) from None
+        self["endpoints"].setdefault(listener, []).append(description)
+
+    def opt_smtp(self, endpoint: str) -> None:
+        """Where mail arrives, as a Twisted endpoint; may be given again [default: tcp:2525:interface=127.0.0.1]"""
+        self._endpoint("smtp", endpoint)
+
+    def opt_submission(self, endpoint: str) -> None:
+        """Where users send from, after log-in; may be given again [default: tcp:2587:interface=127.0.0.1]"""
+        self._endpoint("submission", endpoint)
+
+    def opt_pop3(self, endpoint: str) -> None:
+        """Where users fetch their mail; may be given again [default: tcp:2110:interface=127.0.0.1]"""
+        self._endpoint("pop3", endpoint)
+
+    def parseOptions(self, options: Any = None) -> None:
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            stop(WRONG_USAGE, error)
+
+    def parseArgs(self) -> None:
+        """There are options only."""
+
+    def postOptions(self) -> None:
+        if self["password-scheme"] not in schemes.CHOICES:
+            raise usage.UsageError(
+                f"--password-scheme {self['password-scheme']!a}: choose {' or '.join(schemes.CHOICES)}"
+            )
+        if not (self["max-size"].isascii() and self["max-size"].isdigit() and int(self["max-size"])):
+            raise usage.UsageError(f"--max-size {self['max-size']!a}: give a number of octets")
+        if self.parent is not None and self.parent["pidfile"] == "twistd.pid":
+            # The lock on maildata tells two servers on one folder, and who holds it; a file in the current
+            # folder would only keep a server with a folder of its own from being started here.
+            self.parent["pidfile"] = ""
+
+    def configuration(self) -> Configuration:
+        return Configuration(
+            # twistd may change its folder when it goes to the background.
+            maildata=Maildata(Path(self["maildata"]).absolute()),
+            scheme=schemes.CHOICES[self["password-scheme"]],
+            domains=self["domain"] or ["localhost"],
+            endpoints=self["endpoints"] or DEFAULT_ENDPOINTS,
+            classic=bool(self["classic"]),
+            allow_md5=bool(self["allow-md5"]),
+            max_size=int(self["max-size"]),
+        )
+
+
+class ForegroundService(MailService):
+    """The service of ``twistd -n``: what stops it from starting is told on the terminal."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotStart as error:
+            stop(REFUSED, error)
+
+
+def makeService(options: Options) -> MailService:
+    """The service that ``options`` ask for."""
+    from twisted.internet import reactor
+
+    foreground = options.parent is not None and options.parent["nodaemon"]
+    return (ForegroundService if foreground else MailService)(options.configuration(), reactor)
