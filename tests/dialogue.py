@@ -1,0 +1,231 @@
+r"""Plays a conversation from a file against a session, in memory: no socket, no sleep.
+
+A file is read line by line::
+
+    # what it shows, and where that is written
+    @ submission classic          which session it is for, and how the world is (see ``Stage``)
+    C: MAIL FROM:<a@b>            a line from the client; lines with no S: between them are one segment
+    C~ half a li                  the same without CRLF
+    S: 250 2.1.0 *                a line that must come from the server; * stands for anything
+    ! 299                         so many seconds go by
+    ! lost                        the client goes
+    ! open, ! closed              the server has not hung up, has hung up
+    ! bob@localhost 1             so many letters are in a mailbox (sent ones: ! envoi/bob@localhost 1)
+
+``\r``, ``\n``, ``\0``, ``\xff`` and ``\\`` are escapes, and ``{12*abc}`` is ``abc`` twelve times.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twisted.cred.portal import Portal
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from mailbe.conversation import Conversation, ISession, Listener
+from mailbe.interfaces import MailboxFull, TryLater
+from mailbe.pop3.session import Authorization
+from mailbe.smtp.session import Session, Settings
+from tests.fakes import FakeChecker, FakePostOffice, FakeRealm, Pace, World
+
+LETTERS = (
+    b"Subject: one\r\n\r\nHello\r\n",
+    b"Subject: two\r\n\r\n.\r\n..dots\r\nend\r\n",
+)
+
+
+class Transport(StringTransport):
+    """A transport in memory that hangs up as a real one does: what was written before still goes out."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.loseConnection()
+
+
+class Stage:
+    """A session and all that stands behind it, made after the words of a file's ``@`` line.
+
+    ``smtp`` (unless told otherwise), ``submission``, ``pop3``; ``classic``; ``remote``: the client is
+    on another machine; ``small``: letters of at most 100 octets; ``full``, ``broken``, ``bug``: storage fails;
+    ``later``: nobody can log in now; ``mail``: alice has two letters; ``busy``: and has them open elsewhere.
+    """
+
+    def __init__(self, words: list[str], *, slow: bool = False) -> None:
+        self.words = set(words)
+        self.clock = Clock()
+        self.clock.advance(1_000_000_000)
+        self.world = World({"alice@localhost": b"secret", "bob@localhost": b"two words "}, Pace(slow=slow))
+        for word, failure in (("full", MailboxFull()), ("broken", TryLater("disk")), ("bug", ZeroDivisionError())):
+            if word in self.words:
+                self.world.failure = failure
+        drop = self.world.reception["alice@localhost"]
+        if "mail" in self.words:
+            drop.letters = {f"uid-{number}": letter for number, letter in enumerate(LETTERS, 1)}
+        drop.busy = "busy" in self.words
+        checker = FakeChecker(self.world)
+        if "later" in self.words:
+            checker.failure = TryLater("accounts")
+        self._portal = Portal(FakeRealm(self.world), [checker])
+        self._office = FakePostOffice(self.world)
+        self.listener = Listener(self._begin, self.clock)
+        self.transport = Transport(peerAddress=IPv4Address("TCP", self._peer, 4321))
+        self.wire = self.listener.buildProtocol(None)
+        self.wire.makeConnection(self.transport)
+
+    @property
+    def _peer(self) -> str:
+        return "192.0.2.1" if "remote" in self.words else "127.0.0.1"
+
+    def _begin(self, wire: Conversation) -> ISession:
+        if "pop3" in self.words:
+            return Authorization(wire, self._portal)
+        settings = Settings(
+            host="mail.test",
+            max_size=100 if "small" in self.words else 50_000_000,
+            submission="submission" in self.words,
+            classic="classic" in self.words,
+        )
+        return Session(wire, settings, self._office, self._portal, self.clock)
+
+    def hear(self) -> bytes:
+        """What the server has said since the last time, when all that it waits for has come."""
+        while self.world.pace.go():
+            pass
+        said = self.transport.value()
+        self.transport.clear()
+        return bytes(said)
+
+    def lose(self) -> None:
+        """The client goes."""
+        self.wire.connectionLost(Failure(ConnectionDone()))
+
+    def letters(self, mailbox: str) -> list[bytes]:
+        """The letters in ``bob@localhost`` or ``envoi/bob@localhost``."""
+        folder, _, address = mailbox.rpartition("/")
+        drops = self.world.envoi if folder else self.world.reception
+        return list(drops[address].letters.values()) if address in drops else []
+
+
+@dataclass
+class Exchange:
+    """One segment from the client, and the lines that must answer it."""
+
+    said: bytes = b""
+    expected: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Scene:
+    """Exchanges, and what happens or is looked at behind them."""
+
+    exchanges: list[Exchange]
+    event: str = ""
+
+
+@dataclass
+class Dialogue:
+    """A file."""
+
+    words: list[str]
+    scenes: list[Scene]
+
+
+def read(path: Path) -> Dialogue:
+    """The dialogue in a file."""
+    words: list[str] = []
+    scenes = [Scene([Exchange()])]
+    for line in path.read_text("ascii").splitlines():
+        kind, text = line[:2], line[3:]
+        exchanges = scenes[-1].exchanges
+        match kind:
+            case "C:" | "C~":
+                if exchanges[-1].expected:
+                    exchanges.append(Exchange())
+                exchanges[-1].said += _unescaped(text) + (b"\r\n" if kind == "C:" else b"")
+            case "S:":
+                exchanges[-1].expected.append(text)
+            case "! ":
+                scenes[-1].event = line[2:]
+                scenes.append(Scene([Exchange()]))
+            case "@ ":
+                words += line[2:].split()
+            case _:
+                if line.strip() and not line.startswith("#"):
+                    raise ValueError(f"{path}: {line}")
+    return Dialogue(words, scenes)
+
+
+def _unescaped(text: str) -> bytes:
+    text = re.sub(r"\{(\d+)\*(.*?)\}", lambda match: match[2] * int(match[1]), text)
+    return text.encode("ascii").decode("unicode_escape").encode("latin-1")
+
+
+WAYS = ("whole", "bytes", "pipelined", "slow")
+
+
+def play(dialogue: Dialogue, way: str) -> None:
+    """Play a dialogue: whole segments, byte by byte, all of a scene at once, or that with slow storage.
+
+    :raises AssertionError: with what was said, at the first difference.
+    """
+    stage = Stage(dialogue.words, slow=way == "slow")
+    for scene in dialogue.scenes:
+        exchanges = scene.exchanges if way in ("whole", "bytes") else [_joined(scene.exchanges)]
+        for exchange in exchanges:
+            for segment in _segments(exchange.said, way):
+                stage.wire.dataReceived(segment)
+            _compare(exchange, stage.hear())
+        if scene.event:
+            _happens(scene.event, stage)
+
+
+def _joined(exchanges: list[Exchange]) -> Exchange:
+    return Exchange(b"".join(e.said for e in exchanges), [line for e in exchanges for line in e.expected])
+
+
+def _segments(said: bytes, way: str) -> Iterator[bytes]:
+    if way == "bytes":
+        yield from (said[index : index + 1] for index in range(len(said)))
+    elif said:
+        yield said
+
+
+def _compare(exchange: Exchange, heard: bytes) -> None:
+    lines = heard.decode("latin-1").split("\r\n")
+    story = f"\nsaid: {exchange.said[:500]!r}\nexpected: {exchange.expected}\nheard: {lines}"
+    assert lines.pop() == "", f"no CRLF at the end{story}"
+    assert len(lines) == len(exchange.expected), f"another number of lines{story}"
+    for line, pattern in zip(lines, exchange.expected, strict=True):
+        literal = pattern.replace("[", "[[]")
+        assert fnmatch.fnmatchcase(line, literal), f"{line!r} is not {pattern!r}{story}"
+
+
+def _happens(event: str, stage: Stage) -> None:
+    word, _, rest = event.partition(" ")
+    actions: dict[str, Any] = {
+        "lost": stage.lose,
+        "open": lambda: _check(not stage.transport.disconnecting, "the server has hung up"),
+        "closed": lambda: _check(stage.transport.disconnecting, "the server has not hung up"),
+    }
+    if word in actions:
+        actions[word]()
+    elif "@" in word:
+        count = len(stage.letters(word))
+        _check(count == int(rest), f"{count} letters in {word}")
+    else:
+        stage.clock.advance(float(word))
+
+
+def _check(true: bool, message: str) -> None:
+    assert true, message

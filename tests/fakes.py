@@ -1,0 +1,215 @@
+"""Stores in memory, with the same interfaces as the real ones; ``test_stores`` holds both to one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from mailbe.address import Address
+from mailbe.interfaces import (
+    Destination,
+    Envelope,
+    ILetter,
+    IMaildrop,
+    IPostOffice,
+    ISubmitter,
+    LetterGone,
+    Login,
+    MaildropBusy,
+    MailLoop,
+    NoSuchMailbox,
+    NotAllDeleted,
+    RelayDenied,
+)
+from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
+
+T = TypeVar("T")
+
+
+class Pace:
+    """Answers at once, or, when ``slow``, not before ``go`` is called: a disk that takes its time."""
+
+    def __init__(self, *, slow: bool = False) -> None:
+        self.slow = slow
+        self._waiting: list[Deferred[None]] = []
+
+    def wait(self) -> Deferred[None]:
+        if not self.slow:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def go(self) -> bool:
+        """Let all that waits go on; whether there was any."""
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+        return bool(waiting)
+
+
+class Drop:
+    """One user's mail."""
+
+    def __init__(self) -> None:
+        self.letters: dict[str, bytes] = {}
+        self.busy = False
+
+
+class World:
+    """Accounts with passwords, and their mail: what every fake of one test shares."""
+
+    def __init__(self, passwords: dict[str, bytes], pace: Pace | None = None) -> None:
+        self.passwords = passwords
+        self.pace = pace or Pace()
+        self.reception: dict[str, Drop] = {address: Drop() for address in passwords}
+        self.envoi: dict[str, Drop] = {address: Drop() for address in passwords}
+        self.failure: Exception | None = None
+        """What goes wrong with every delivery and deletion; a bug, with opening a maildrop too."""
+        self.numbers = 0
+
+
+@implementer(ISubmitter)
+class FakeSubmitter:
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def may_send_as(self, reverse_path: Address | None) -> bool:
+        return reverse_path is None or reverse_path.key == self.address.key
+
+
+@implementer(IPostOffice)
+class FakePostOffice:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
+        if recipient.domain.lower() != "localhost":
+            raise RelayDenied
+        if recipient.local.lower() == "postmaster":
+            return self._world.reception.setdefault("postmaster@localhost", Drop())
+        if recipient.key not in self._world.reception:
+            raise NoSuchMailbox
+        return self._world.reception[recipient.key]
+
+    def postmaster(self) -> Address:
+        return Address("postmaster", "localhost")
+
+    def believed(self, reverse_path: Address | None) -> ISubmitter | None:
+        if reverse_path is None or reverse_path.key not in self._world.passwords:
+            return None
+        return FakeSubmitter(reverse_path)
+
+    def letter(self, envelope: Envelope) -> ILetter:
+        return FakeLetter(self._world, envelope)
+
+
+@implementer(ILetter)
+class FakeLetter:
+    def __init__(self, world: World, envelope: Envelope) -> None:
+        world.numbers += 1
+        self.id = f"letter{world.numbers}"
+        self._world = world
+        self._content = [return_path(envelope.reverse_path)]
+        self._header = HeaderFilter()
+        self._drops: list[Any] = list(dict.fromkeys(envelope.destinations))
+        if envelope.submitter is not None:
+            self._drops.append(world.envoi[envelope.submitter.address.key])
+
+    def write(self, chunk: bytes) -> None:
+        self._content.append(self._header.feed(chunk))
+
+    async def deliver(self) -> None:
+        await self._world.pace.wait()
+        if self._header.hops > MAX_HOPS:
+            raise MailLoop
+        if self._world.failure is not None:
+            raise self._world.failure
+        for drop in self._drops:
+            drop.letters[self.id] = b"".join([*self._content, self._header.end()])
+
+    def discard(self) -> None:
+        self._content.clear()
+
+
+@implementer(IMaildrop)
+class FakeMaildrop:
+    def __init__(self, world: World, drop: Drop) -> None:
+        self._world = world
+        self._drop = drop
+        self._names = list(drop.letters)
+        self.sizes: Sequence[int] = [len(letter) for letter in drop.letters.values()]
+
+    def close(self) -> None:
+        self._drop.busy = False
+
+    def uid(self, index: int) -> str:
+        return self._names[index]
+
+    def read(self, index: int) -> Iterable[bytes]:
+        try:
+            letter = self._drop.letters[self._names[index]]
+        except KeyError:
+            raise LetterGone from None
+        # Small and odd chunks, so that whatever may stand across an edge does.
+        return (letter[begin : begin + 7] for begin in range(0, len(letter), 7))
+
+    async def delete(self, indices: Iterable[int]) -> None:
+        await self._world.pace.wait()
+        if self._world.failure is not None:
+            raise NotAllDeleted from self._world.failure
+        for index in indices:
+            self._drop.letters.pop(self._names[index], None)
+
+
+@implementer(IRealm)
+class FakeRealm:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def requestAvatar(self, avatarId: bytes | tuple[()], mind: object, *interfaces: Any) -> Any:
+        name = bytes(avatarId).decode()
+        if ISubmitter in interfaces:
+            return ISubmitter, FakeSubmitter(Address.parse(name)), lambda: None
+        return Deferred.fromCoroutine(self._maildrop(self._world.reception[name]))
+
+    async def _maildrop(self, drop: Drop) -> tuple[Any, FakeMaildrop, Callable[[], None]]:
+        if drop.busy:
+            raise MaildropBusy
+        await self._world.pace.wait()
+        if isinstance(self._world.failure, ZeroDivisionError):
+            raise self._world.failure
+        drop.busy = True
+        maildrop = FakeMaildrop(self._world, drop)
+        return IMaildrop, maildrop, maildrop.close
+
+
+@implementer(ICredentialsChecker)
+class FakeChecker:
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.failure: Exception | None = None
+        self.peers: list[str] = []
+
+    def requestAvatarId(self, credentials: Login) -> Deferred[bytes | tuple[()]]:
+        return Deferred.fromCoroutine(self._check(credentials))
+
+    async def _check(self, login: Login) -> bytes | tuple[()]:
+        self.peers.append(login.peer)
+        await self._world.pace.wait()
+        if self.failure is not None:
+            raise self.failure
+        for address, password in self._world.passwords.items():
+            if login.username.lower().decode("latin-1") in (address, address.partition("@")[0]):
+                if login.password == password:
+                    return address.encode()
+        raise UnauthorizedLogin

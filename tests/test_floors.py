@@ -1,0 +1,76 @@
+"""The house has floors: who may import whom. A protocol never sees a store, and never the other protocol."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import mailbe
+
+PACKAGE = Path(mailbe.__file__).parent
+GROUND = {"address", "dots", "trace", "__init__"}
+SEAMS = GROUND | {"interfaces"}
+TALK = SEAMS | {"conversation", "sasl"}
+STORE = SEAMS | {"durable", "maildata"}
+MAY_IMPORT = {
+    "address": set(),
+    "dots": GROUND,
+    "trace": GROUND,
+    "interfaces": GROUND,
+    "conversation": TALK,
+    "sasl": TALK,
+    "smtp": TALK | {"smtp"},
+    "pop3": TALK | {"pop3"},
+    "durable": SEAMS,
+    "maildata": STORE,
+    "maildir": STORE,
+    "accounts": STORE | {"accounts"},
+    "postoffice": STORE | {"accounts"},
+    "realm": STORE | {"maildir", "postoffice"},
+    "service": TALK | STORE | {"smtp", "pop3", "maildir", "accounts", "postoffice", "realm"},
+    "tap": SEAMS | {"accounts", "maildata", "service"},
+    "cli": SEAMS | {"accounts", "maildata"},
+    "__init__": set(),
+}
+STANDARD_LIBRARY_ONLY = {"address", "dots", "trace"}
+HOLD_THE_REACTOR = {"tap", "cli"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The dotted names of all that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+class Floors(SynchronousTestCase):
+    def test_no_room_imports_what_stands_above_or_beside_it(self) -> None:
+        for path in PACKAGE.rglob("*.py"):
+            for name in imports(path):
+                if name == "mailbe" or name.startswith("mailbe."):
+                    other = (name.split(".") + ["__init__"])[1]
+                    other = other if other in MAY_IMPORT else "__init__"
+                    self.assertIn(other, MAY_IMPORT[room(path)] | {room(path)}, f"{path} imports {name}")
+
+    def test_every_room_has_its_floor(self) -> None:
+        self.assertEqual({room(path) for path in PACKAGE.rglob("*.py")}, set(MAY_IMPORT))
+
+    def test_the_ground_needs_only_the_standard_library(self) -> None:
+        for path in PACKAGE.rglob("*.py"):
+            if room(path) in STANDARD_LIBRARY_ONLY:
+                packages = {name.partition(".")[0] for name in imports(path)}
+                self.assertFalse(packages & {"twisted", "zope", "sqlalchemy", "passlib"}, str(path))
+
+    def test_only_the_doors_hold_the_global_reactor(self) -> None:
+        holders = {room(path) for path in PACKAGE.rglob("*.py") if "twisted.internet.reactor" in imports(path)}
+        self.assertLessEqual(holders, HOLD_THE_REACTOR)
