@@ -22,7 +22,7 @@ T = TypeVar("T")
 class OffReactor(Protocol):
     """Runs what may take long where it keeps nobody waiting: in a thread."""
 
-    def __call__(self, work: Callable[[], T]) -> Deferred[T]:
+    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
         """Fires with what ``work`` returns, or fails with what it raises."""
 
 

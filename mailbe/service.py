@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
@@ -21,11 +22,13 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from mailbe.accounts.checker import MD5Checker
 from mailbe.accounts.database import Accounts
 from mailbe.conversation import Begin, Listener
 from mailbe.durable import Writer
+from mailbe.interfaces import OffReactor
 from mailbe.maildata import Maildata, Unusable
 from mailbe.maildir import Maildrops
 from mailbe.pop3.session import Authorization
@@ -33,10 +36,10 @@ from mailbe.postoffice import PostOffice
 from mailbe.realm import Realm
 from mailbe.smtp.session import Session, Settings
 
-T = TypeVar("T")
 log = Logger()
 
 MAX_SIZE = 50 * 1024 * 1024  # octets
+HASHING_THREADS = 2  # ARGON2ID takes 64 MiB in each
 GRACE = 4.0  # seconds that a letter on its way has when the service stops
 DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
     "smtp": ["tcp:2525:interface=127.0.0.1"],
@@ -80,6 +83,7 @@ class MailService(Service):
         self._reactor = reactor
         self._accounts = Accounts(self._maildata.accounts)
         self._writer = Writer(reactor.callFromThread)
+        self._hashing = ThreadPool(0, HASHING_THREADS, "mailbe passwords")
         self._listeners: list[Listener] = []
         self._ports: list[IListeningPort] = []
         self._lock: int | None = None
@@ -105,6 +109,7 @@ class MailService(Service):
     def startService(self) -> None:
         super().startService()
         self._writer.start()
+        self._hashing.start()
         log.info("{step}", step=self._next_step())
 
     def stopService(self) -> Deferred[None]:
@@ -116,6 +121,7 @@ class MailService(Service):
         await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
         await gatherResults([listener.wind_up(GRACE) for listener in self._listeners])
         self._writer.stop()
+        self._hashing.stop()
         self._accounts.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -123,8 +129,9 @@ class MailService(Service):
     def _begins(self) -> dict[str, Begin]:
         """How each kind of listener begins a conversation."""
         asked = self._configuration
-        checker = MD5Checker(self._accounts, scheme=asked.scheme, off_reactor=self._off_reactor, clock=self._reactor)
-        portal = Portal(Realm(self._maildata, Maildrops(self._off_reactor)), [checker])
+        hashing, disk = self._off_reactor(self._hashing), self._off_reactor(self._reactor.getThreadPool())
+        checker = MD5Checker(self._accounts, scheme=asked.scheme, off_reactor=hashing, clock=self._reactor)
+        portal = Portal(Realm(self._maildata, Maildrops(disk)), [checker])
         office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, self._reactor)
 
         def session(*, submission: bool) -> Begin:
@@ -167,8 +174,8 @@ class MailService(Service):
             return f"next: mailbe --maildata {root} user add you@{self._configuration.domains[0]}"
         return "next: set up your mail program; README.md has the values for Thunderbird"
 
-    def _off_reactor(self, work: Callable[[], T]) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
+    def _off_reactor(self, pool: ThreadPool) -> OffReactor:
+        return partial(deferToThreadPool, self._reactor, pool)
 
 
 def _reason(error: BaseException | None) -> str:

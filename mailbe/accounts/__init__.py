@@ -1,0 +1,1 @@
+"""Who has an account here, and whether a password is theirs."""

@@ -1,0 +1,309 @@
+"""The accounts, in one SQLite file that the server and the ``mailbe`` command share.
+
+Every change is one transaction of its own on a connection of its own, from any thread. What the
+server asks again and again (``at``, ``named``) is answered from memory while SQLite's
+``PRAGMA data_version`` says that nobody, in no process, has changed the file since.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    create_engine,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool
+
+from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART, Address, BadAddress
+from mailbe.interfaces import TryLater
+from mailbe.maildata import Unusable
+
+WRITE_PATIENCE = 10.0  # seconds that a change waits for another one; it waits in a thread
+READ_PATIENCE_MS = 50  # the reactor waits here, and in WAL mode a reader has next to nothing to wait for
+MAX_CACHED = 10_000  # answers each of at() and named()
+MAX_NAME = 2 + 2 * MAX_LOCAL_PART + 1 + MAX_DOMAIN  # octets; nothing longer can name an account
+
+_METADATA = MetaData()
+_ACCOUNTS = Table(
+    "accounts",
+    _METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("local", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),  # Address.key: what no two accounts share
+    Column("name", Text, nullable=False, index=True),  # the local part, case-folded
+    Column("record", Text, nullable=False),
+    # The id of a removed account never comes back, so set_record() cannot meet the wrong one.
+    sqlite_autoincrement=True,
+)
+_COLUMNS = (_ACCOUNTS.c.id, _ACCOUNTS.c.local, _ACCOUNTS.c.domain, _ACCOUNTS.c.record)
+_EVERY = select(*_COLUMNS)
+_BY_KEY = _EVERY.where(_ACCOUNTS.c.key == bindparam("key"))
+_BY_NAME = _EVERY.where(_ACCOUNTS.c.name == bindparam("name")).limit(2)
+
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "end the program that holds it locked",
+    sqlite3.SQLITE_CANTOPEN: "change its owner or choose another folder with --maildata",
+    sqlite3.SQLITE_READONLY: "change its owner or choose another folder with --maildata",
+}
+_NO_DATABASE = "put a backup in its place, or move it away to begin without accounts"
+
+
+class DuplicateAccount(Exception):
+    """There is an account of this address already, in whatever case it is written."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(f"{address} exists already")
+        self.address = address
+
+
+class NoSuchAccount(Exception):
+    """There is no account of this address."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(f"there is no account {address}")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account as it stands in the file; ``record`` is what its password is held against."""
+
+    id: int
+    address: Address
+    record: str = field(repr=False)
+
+
+class Accounts:
+    """The accounts in the file ``path``, which is made at the first use when it is missing.
+
+    Any thread may call any method but ``at``, ``named`` and ``close``: these three belong to one thread.
+    Each method raises ``Unusable`` where the file could not be opened to begin with, and ``TryLater``
+    where it has gone, is locked or is broken later on; both name the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = str(path.absolute())  # a daemon may change its working directory
+        self._usable = False
+        # No pool: a connection that waits in one would go on writing to a file that was since replaced.
+        self._engine = create_engine(
+            "sqlite://", creator=lambda: _connect(self._file), poolclass=NullPool, hide_parameters=True
+        )
+        self._reader: _Reader | None = None
+        self._identity = (0, 0)
+
+    def open(self) -> None:
+        """Make the file when it is missing, and see that it can be used. Leaves nothing open.
+
+        :raises Unusable: saying what to do.
+        """
+        if self._usable:
+            return
+        try:
+            if not os.path.lexists(self._file):
+                _create(self._file)
+            if not os.access(self._file, os.R_OK | os.W_OK):
+                remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
+                raise Unusable(f"{self._path}: this user may not read and write it; {remedy}")
+            with self._engine.connect() as connection:
+                connection.execute(_EVERY.limit(1)).all()
+        except OSError as error:
+            remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
+            raise Unusable(f"{self._path}: {error.strerror}; {remedy}") from error
+        except DBAPIError as error:
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the extended code's first octet
+            remedy = _REMEDIES.get(code, _NO_DATABASE)
+            raise Unusable(f"{self._path}: {error.orig}; {remedy}") from error
+        self._usable = True
+
+    def close(self) -> None:
+        """Close the file. The next call of any method opens it again."""
+        self._forget()
+        self._usable = False
+
+    def add(self, address: Address, record: str) -> None:
+        """Add an account; on return it is safely on the disk.
+
+        :raises DuplicateAccount:
+        """
+        self.add_all([(address, record)])
+
+    def add_all(self, entries: Iterable[tuple[Address, str]]) -> None:
+        """Add an account for each address and record, or none at all.
+
+        :raises DuplicateAccount: naming the first address that has an account already.
+        """
+        with self._transaction() as connection:
+            for address, record in entries:
+                values = {"local": address.local, "domain": address.domain, "key": address.key}
+                values |= {"name": address.local.casefold(), "record": record}
+                try:
+                    connection.execute(insert(_ACCOUNTS), values)
+                except IntegrityError:
+                    raise DuplicateAccount(address) from None
+
+    def set_record(self, account_id: int, record: str, expected: str | None = None) -> bool:
+        """Give an account a new record; with ``expected``, only while that still is its record.
+
+        Returns whether it has it now; if not, the account was removed or its record changed.
+        """
+        statement = update(_ACCOUNTS).where(_ACCOUNTS.c.id == account_id).values(record=record)
+        if expected is not None:
+            statement = statement.where(_ACCOUNTS.c.record == expected)
+        with self._transaction() as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def remove(self, address: Address) -> Account:
+        """Remove the account of ``address``, in whatever case it is written; returns what it was.
+
+        :raises NoSuchAccount:
+        """
+        statement = delete(_ACCOUNTS).where(_ACCOUNTS.c.key == address.key).returning(*_COLUMNS)
+        with self._transaction() as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None:
+            raise NoSuchAccount(address)
+        return _account(row)
+
+    def all(self) -> list[Account]:
+        """Every account, sorted by address; case does not count."""
+        with self._transaction() as connection:
+            rows = connection.execute(_EVERY.order_by(_ACCOUNTS.c.key)).all()
+        return [_account(row) for row in rows]
+
+    def at(self, address: Address) -> Account | None:
+        """The account of ``address``, in whatever case it is written."""
+        return self._answer(lambda reader: reader.by_key(address.key))
+
+    def named(self, name: str) -> Account | None:
+        """Whom ``name`` means at log-in: an address, or what stands before the @ of one account only."""
+        # ASCII only, because case-folding would make a Kelvin sign a k.
+        if not name.isascii() or len(name) > MAX_NAME:
+            return None
+        return self._answer(lambda reader: reader.by_name(name))
+
+    def _answer(self, question: Callable[[_Reader], Account | None]) -> Account | None:
+        self.open()
+        try:
+            return question(self._fresh())
+        except (OSError, sqlite3.Error, DBAPIError) as error:
+            self._forget()
+            raise TryLater(f"{self._path}: {_reason(error)}") from error
+
+    def _fresh(self) -> _Reader:
+        stat = os.stat(self._file)  # noqa: PTH116 (a Path would cost as much again)
+        if self._reader is None or self._identity != (stat.st_dev, stat.st_ino):
+            self._forget()
+            self._reader = _Reader(self._engine)
+            self._identity = (stat.st_dev, stat.st_ino)
+        self._reader.refresh()
+        return self._reader
+
+    def _forget(self) -> None:
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        self.open()
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise TryLater(f"{self._path}: {_reason(error)}") from error
+
+
+class _Reader:
+    """The connection that stays open, and what it has answered since the file last changed."""
+
+    def __init__(self, engine: Engine) -> None:
+        # Autocommit: between two questions no transaction is open, which would show a frozen picture
+        # and keep SQLite from moving the write-ahead log into the file.
+        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        # Straight to the driver: a statement through SQLAlchemy costs ten times as much.
+        driver: Any = self._connection.connection.driver_connection
+        self._pragma: Callable[[str], sqlite3.Cursor] = driver.execute
+        self._pragma(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
+        self._version: object = None
+        self.by_key = lru_cache(MAX_CACHED)(self._query_key)
+        self.by_name = lru_cache(MAX_CACHED)(self._query_name)
+
+    def refresh(self) -> None:
+        """Drop every answer when anybody else has changed the file since the last call."""
+        version = self._pragma("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self.by_key.cache_clear()
+            self.by_name.cache_clear()
+            self._version = version
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _query_key(self, key: str) -> Account | None:
+        row = self._connection.execute(_BY_KEY, {"key": key}).one_or_none()
+        return None if row is None else _account(row)
+
+    def _query_name(self, name: str) -> Account | None:
+        if "@" in name:
+            try:
+                return self._query_key(Address.parse(name).key)
+            except BadAddress:
+                return None
+        rows = self._connection.execute(_BY_NAME, {"name": name.casefold()}).all()
+        return _account(rows[0]) if len(rows) == 1 else None
+
+
+def _connect(file: str) -> sqlite3.Connection:
+    # mode=rw makes no file: where it was deleted, an empty one in its place would look like no accounts.
+    connection = sqlite3.connect(f"{Path(file).as_uri()}?mode=rw", uri=True, timeout=WRITE_PATIENCE)
+    connection.execute("PRAGMA synchronous = FULL")  # on the disk before COMMIT returns, in WAL mode too
+    return connection
+
+
+def _create(file: str) -> None:
+    # Made under another name and then linked, so that it appears whole and once, however many processes
+    # do this at a time. SQLite itself syncs the folder with each connection's first commit.
+    descriptor, draft = tempfile.mkstemp(prefix=Path(file).name + ".", dir=Path(file).parent)  # mode 0600
+    os.close(descriptor)
+    try:
+        engine = create_engine("sqlite://", creator=lambda: _connect(draft), poolclass=NullPool)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            _METADATA.create_all(connection)
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        Path(draft).unlink()
+
+
+def _account(row: Row[int, str, str, str]) -> Account:
+    return Account(row.id, Address(row.local, row.domain), row.record)
+
+
+def _reason(error: OSError | sqlite3.Error | DBAPIError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error.orig if isinstance(error, DBAPIError) else error)
