@@ -1,0 +1,205 @@
+"""The ``mailbe`` command: the accounts of a maildata folder, beside a running server or before the first.
+
+Exit status: 0 done; 1 refused, and why stands in one line on stderr; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mailbe.accounts import schemes
+from mailbe.accounts.database import Accounts, DuplicateAccount, NoSuchAccount
+from mailbe.address import Address, BadAddress, is_domain
+from mailbe.interfaces import TryLater
+from mailbe.maildata import MAX_FOLDER_NAME, Maildata, Unusable, folder_name
+
+_MD5_HEX = re.compile(r"[0-9A-Fa-f]{32}")
+
+
+class Refused(Exception):
+    """The command is not carried out; the message is the one line that says why."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out the command ``argv`` (``None``: this process's arguments); returns the exit status."""
+    options = _parser().parse_args(argv)
+    maildata = Maildata(options.maildata)
+    accounts = Accounts(maildata.accounts)
+    try:
+        maildata.prepare()
+        for line in options.run(options, maildata, accounts):
+            sys.stdout.write(f"{line}\n")
+    except (Refused, Unusable, TryLater, BadAddress, schemes.BadPassword) as error:
+        return _refused(str(error))
+    except (DuplicateAccount, NoSuchAccount) as error:
+        return _refused(str(error))
+    except (KeyboardInterrupt, EOFError):
+        return _refused("broken off")
+    finally:
+        accounts.close()
+    return 0
+
+
+def _refused(reason: str) -> int:
+    sys.stderr.write(f"mailbe: {reason}\n")
+    return 1
+
+
+def _add(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    address = _new_address(options.address)
+    if (account := accounts.at(address)) is not None:  # before anybody types a password twice for nothing
+        raise DuplicateAccount(account.address)
+    accounts.add(address, _new_record(options))
+    yield f"{address} added"
+
+
+def _passwd(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    address = _address(options.address)
+    account = accounts.at(address)
+    if account is None or not accounts.set_record(account.id, _new_record(options)):
+        raise NoSuchAccount(address)
+    yield f"{account.address} has a new password"
+
+
+def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    for account in accounts.all():
+        yield str(account.address)
+
+
+def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    # The account first: from then on nobody can log in, and the server takes no letter for it.
+    address = accounts.remove(_address(options.address)).address
+    try:
+        aside = maildata.put_aside(address)
+    except OSError as error:
+        raise Refused(f"{address} is removed, but not its mail: {error.filename}: {error.strerror}") from error
+    yield f"{address} removed; " + (f"its mail lies in {aside}" if aside else "it had no mail")
+
+
+def _import(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    try:
+        text = options.file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise Refused(f"{options.file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"{options.file}: not UTF-8 at octet {error.start}") from error
+    entries: dict[str, tuple[int, Address, str]] = {}  # Address.key -> line, address, record
+    faults: dict[int, str] = {}
+    taken = {account.address.key for account in accounts.all()}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            address, record = _entry(line, options.domain)
+            if address.key in taken:
+                raise DuplicateAccount(address)
+            if earlier := entries.get(address.key):
+                raise Refused(f"{address} stands in line {earlier[0]} already")
+            entries[address.key] = number, address, record
+        except (Refused, BadAddress, DuplicateAccount) as error:
+            faults[number] = str(error)
+    if not faults:
+        try:
+            accounts.add_all((address, record) for _, address, record in entries.values())
+        except DuplicateAccount as error:  # somebody has just added it
+            faults[entries[error.address.key][0]] = str(error)
+    for number, reason in faults.items():
+        sys.stderr.write(f"{options.file}:{number}: {reason}\n")
+    if faults:
+        raise Refused(f"nothing was imported; bad lines in {options.file}: {len(faults)}")
+    yield f"{len(entries)} accounts added"
+
+
+def _entry(line: str, domain: str) -> tuple[Address, str]:
+    """The address and the record in one line of the school project's users file, ``name:md5hex``."""
+    name, colon, digest = line.strip().rpartition(":")
+    if not colon or not _MD5_HEX.fullmatch(digest):
+        raise Refused("not of the form name:md5, with 32 hexadecimal digits")
+    return _new_address(name if "@" in name else f"{name}@{domain}"), f"{{MD5}}{digest.lower()}"
+
+
+def _address(text: str) -> Address:
+    if "@" not in text:
+        raise Refused(f"{text!a} has no domain; try {ascii(text)[1:-1]}@localhost")
+    return Address.parse(text)
+
+
+def _new_address(text: str) -> Address:
+    address = _address(text)
+    if len(folder_name(address)) > MAX_FOLDER_NAME:
+        raise Refused(f"{address} is too long for the name of a folder")
+    return address
+
+
+def _new_record(options: argparse.Namespace) -> str:
+    password = _password_from_stdin() if options.password_stdin else _password_from_terminal()
+    schemes.check_password_rules(password)
+    return schemes.hash_password(password.encode(), schemes.CHOICES[options.password_scheme])
+
+
+def _password_from_stdin() -> str:
+    line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise schemes.BadPassword("the password is not UTF-8") from None
+
+
+def _password_from_terminal() -> str:
+    if not sys.stdin.isatty():
+        raise Refused("no terminal to ask for the password on; give it in one line with --password-stdin")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("The same again: ") != password:
+        raise Refused("the two passwords differ")
+    return password
+
+
+def _domain(text: str) -> str:
+    if not is_domain(text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a domain")
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mailbe", description="Look after a mailbe server.")
+    parser.add_argument(
+        "--maildata",
+        type=Path,
+        default=Path("maildata"),
+        metavar="DIR",
+        help="the server's folder (%(default)s)",
+    )
+    user = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("user", help="the accounts")
+    commands = user.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., Iterator[str]], help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(run=run)
+        return made
+
+    for name, run, text in (
+        ("add", _add, "add an account"),
+        ("passwd", _passwd, "give an account a new password"),
+    ):
+        made = command(name, run, text)
+        made.add_argument("address", metavar="ADDRESS")
+        made.add_argument("--password-stdin", action="store_true", help="read the password from stdin: one line")
+        made.add_argument("--password-scheme", choices=schemes.CHOICES, default=schemes.DEFAULT, help="(%(default)s)")
+    command("list", _list, "print every account's address, one a line")
+    made = command("remove", _remove, "remove an account, and put its mail aside")
+    made.add_argument("address", metavar="ADDRESS")
+    made = command(
+        "import",
+        _import,
+        "add the accounts in a file of lines name:md5 (the school project's), or none of them",
+    )
+    made.add_argument("file", type=Path, metavar="FILE")
+    made.add_argument(
+        "--domain", type=_domain, default="localhost", metavar="NAME", help="of plain names (%(default)s)"
+    )
+    return parser

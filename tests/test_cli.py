@@ -1,0 +1,403 @@
+"""The ``mailbe`` command, as people and scripts use it."""
+
+import contextlib
+import io
+import os
+import pty
+import select
+import sqlite3
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailbe import cli
+from mailbe.accounts import database, schemes
+from mailbe.accounts.database import Accounts
+from mailbe.address import Address
+from mailbe.maildata import Maildata
+
+CHECKOUT = Path(__file__).parent.parent
+ALICE = Address("alice", "localhost")
+MD5_PASSWORD = "5f4dcc3b5aa765d61d8327deb882cf99"  # of "password"
+
+
+class Stdin(io.TextIOWrapper):
+    """Standard input that holds ``content`` and is a terminal or not."""
+
+    def __init__(self, content, terminal):
+        super().__init__(io.BytesIO(content))
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+class CommandCase(SynchronousTestCase):
+    terminal = False
+
+    def setUp(self):
+        self.root = Path(self.mktemp())
+        self.maildata = Maildata(self.root)
+
+    def mailbe(self, *arguments, stdin=b""):
+        """Run ``mailbe --maildata ROOT user ...``; returns the exit status, stdout and stderr."""
+        self.patch(sys, "stdin", Stdin(stdin, self.terminal))
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+        ):
+            try:
+                status = cli.main(["--maildata", str(self.root), "user", *arguments])
+            except SystemExit as exit:
+                status = exit.code
+        return status, out.getvalue(), err.getvalue()
+
+    def done(self, *arguments, stdin=b""):
+        status, out, err = self.mailbe(*arguments, stdin=stdin)
+        self.assertEqual((status, err), (0, ""))
+        return out
+
+    def refused(self, *arguments, stdin=b""):
+        """Run a command that must be refused; returns the one line that says why."""
+        status, out, err = self.mailbe(*arguments, stdin=stdin)
+        self.assertEqual((status, out), (1, ""), err)
+        self.assertTrue(err.startswith("mailbe: "), err)
+        self.assertEqual(err.count("\n"), 1, err)
+        return err.removeprefix("mailbe: ").removesuffix("\n")
+
+    def add(self, address="alice@localhost", password=b"password\n", *options):
+        return self.done("add", address, "--password-stdin", *options, stdin=password)
+
+    def account(self, address=ALICE):
+        accounts = Accounts(self.maildata.accounts)
+        self.addCleanup(accounts.close)
+        return accounts.at(address)
+
+
+class Adding(CommandCase):
+    def test_it_works_in_a_folder_that_no_server_has_used(self):
+        self.assertEqual(self.add(), "alice@localhost added\n")
+        self.assertTrue(schemes.verify(b"password", self.account().record))
+        self.assertTrue(self.maildata.spool.is_dir())
+
+    def test_the_password_is_one_line_of_stdin(self):
+        for name, given, password in (
+            ("a", b"secret\nnot this\n", "secret"),
+            ("b", b"secret\r\n", "secret"),
+            ("c", b"secret", "secret"),
+            ("d", b" se cret \n", " se cret "),
+            ("e", "pässwörd\n".encode(), "pässwörd"),
+        ):
+            self.add(f"{name}@localhost", given)
+            record = self.account(Address(name, "localhost")).record
+            self.assertTrue(schemes.verify(password.encode(), record), given)
+
+    def test_bad_passwords_are_refused_with_the_reason(self):
+        for given, reason in (
+            (b"", "the password is empty"),
+            (b"\n", "the password is empty"),
+            (b"sec\0ret\n", "the password has control characters"),
+            (b"\xff\n", "the password is not UTF-8"),
+            (b"x" * 129 + b"\n", "the password is longer than 128 octets"),
+        ):
+            self.assertEqual(self.refused("add", "alice@localhost", "--password-stdin", stdin=given), reason)
+        self.assertIsNone(self.account())
+
+    def test_the_scheme_is_a_choice(self):
+        self.add()
+        self.assertEqual(schemes.scheme_of(self.account().record), "MD5-CRYPT")
+        self.add("bob@localhost", b"password\n", "--password-scheme", "argon2id")
+        self.assertEqual(schemes.scheme_of(self.account(Address("bob", "localhost")).record), "ARGON2ID")
+
+    def test_a_duplicate_in_any_letter_case_is_refused_before_a_password_is_asked_for(self):
+        self.add()
+        record = self.account().record
+        self.assertEqual(self.refused("add", "ALICE@LocalHost"), "alice@localhost exists already")
+        self.assertEqual(self.account().record, record)
+
+    def test_a_duplicate_that_another_process_adds_meanwhile_is_refused(self):
+        self.add()
+        self.patch(cli.Accounts, "at", lambda accounts, address: None)
+        self.assertEqual(
+            self.refused("add", "Alice@localhost", "--password-stdin", stdin=b"other\n"),
+            "Alice@localhost exists already",
+        )
+
+    def test_names_that_cannot_be_are_refused_with_the_reason(self):
+        for name, reason in (
+            ("alice", "'alice' has no domain; try alice@localhost"),
+            ("", "'' has no domain"),
+            ("@localhost", "not of the form name@domain"),
+            ("alice@", "not of the form name@domain"),
+            ("a b@localhost", "not of the form name@domain"),
+            ("../../etc@localhost\n", "not of the form name@domain"),
+            ("zoë@localhost", "outside ASCII"),
+            ("a" * 65 + "@localhost", "longer than 64 octets"),
+            ("a@" + ".".join(["a" * 63] * 3) + ".abcdefgh", "too long for the name of a folder"),
+        ):
+            self.assertIn(reason, self.refused("add", name, "--password-stdin", stdin=b"password\n"))
+        self.assertEqual(self.done("list"), "")
+
+    def test_without_a_terminal_it_says_what_to_do(self):
+        self.assertIn("--password-stdin", self.refused("add", "alice@localhost", stdin=b"password\n"))
+
+
+class Terminal(CommandCase):
+    terminal = True
+
+    def on_terminal(self, *passwords):
+        """Let a terminal answer ``passwords``, one a prompt; an exception is raised there."""
+        answers = list(passwords)
+
+        def getpass(prompt):
+            answer = answers.pop(0)
+            if isinstance(answer, type):
+                raise answer
+            return answer
+
+        self.patch(cli.getpass, "getpass", getpass)
+
+    def test_the_password_is_asked_for_twice(self):
+        self.on_terminal("secret", "secret")
+        self.assertEqual(self.done("add", "alice@localhost"), "alice@localhost added\n")
+        self.assertTrue(schemes.verify(b"secret", self.account().record))
+
+    def test_two_different_ones_are_refused(self):
+        self.on_terminal("secret", "Secret")
+        self.assertEqual(self.refused("add", "alice@localhost"), "the two passwords differ")
+        self.assertIsNone(self.account())
+
+    def test_breaking_off_is_one_line(self):
+        for how in (KeyboardInterrupt, EOFError):
+            self.on_terminal("secret", how)
+            self.assertEqual(self.refused("add", "alice@localhost"), "broken off")
+        self.assertIsNone(self.account())
+
+    def typed(self, *keys):
+        """Run ``user add`` on a terminal of its own and type ``keys``, one after each prompt."""
+        script = "import sys; from mailbe.cli import main; sys.exit(main(sys.argv[1:]))"
+        arguments = ["--maildata", str(self.root.absolute()), "user", "add", "alice@localhost"]
+        child, terminal = pty.fork()
+        if child == 0:  # pragma: no cover
+            os.chdir(CHECKOUT)
+            os.execv(sys.executable, [sys.executable, "-c", script, *arguments])  # noqa: S606
+        self.addCleanup(os.close, terminal)
+        shown = b""
+        waiting = list(keys)
+        while select.select([terminal], [], [], 60)[0]:
+            try:
+                shown += os.read(terminal, 1024)
+            except OSError:  # EIO: the other end is closed
+                break
+            if waiting and shown.endswith(b": "):
+                os.write(terminal, waiting.pop(0))
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status), shown.decode()
+
+    def test_on_a_real_terminal_the_password_does_not_show(self):
+        status, shown = self.typed(b"secret\n", b"secret\n")
+        self.assertEqual(status, 0, shown)
+        self.assertIn("alice@localhost added", shown)
+        self.assertNotIn("secret", shown)
+        self.assertTrue(schemes.verify(b"secret", self.account().record))
+
+    def test_control_c_and_control_d_on_a_real_terminal_leave_no_traceback(self):
+        for key in (b"\x03", b"\x04"):
+            status, shown = self.typed(key)
+            self.assertEqual(status, 1, shown)
+            self.assertIn("mailbe: broken off", shown)
+            self.assertNotIn("Traceback", shown)
+
+
+class Passwords(CommandCase):
+    def test_a_new_password_takes_the_old_ones_place(self):
+        self.add()
+        out = self.done(
+            "passwd", "ALICE@localhost", "--password-stdin", "--password-scheme", "argon2id", stdin=b"new\n"
+        )
+        self.assertEqual(out, "alice@localhost has a new password\n")
+        self.assertTrue(schemes.verify(b"new", self.account().record))
+        self.assertEqual(schemes.scheme_of(self.account().record), "ARGON2ID")
+
+    def test_an_account_that_is_not_there_is_refused(self):
+        self.assertEqual(
+            self.refused("passwd", "bob@localhost", "--password-stdin", stdin=b"new\n"),
+            "there is no account bob@localhost",
+        )
+        self.assertIn("try bob@localhost", self.refused("passwd", "bob"))
+
+    def test_an_account_that_is_removed_meanwhile_is_refused(self):
+        self.add()
+        gone = self.account()
+        self.done("remove", "alice@localhost")
+        self.patch(cli.Accounts, "at", lambda accounts, address: gone)
+        self.assertEqual(
+            self.refused("passwd", "alice@localhost", "--password-stdin", stdin=b"new\n"),
+            "there is no account alice@localhost",
+        )
+
+
+class Listing(CommandCase):
+    def test_no_accounts_are_no_output(self):
+        self.assertEqual(self.done("list"), "")
+
+    def test_addresses_are_sorted_one_a_line_and_nothing_else(self):
+        for address in ("zoe@localhost", "Bob@example.org", "alice@localhost"):
+            self.add(address)
+        self.assertEqual(self.done("list"), "alice@localhost\nBob@example.org\nzoe@localhost\n")
+
+
+class Removing(CommandCase):
+    def test_an_account_without_mail_is_removed(self):
+        self.add()
+        self.assertEqual(self.done("remove", "Alice@localhost"), "alice@localhost removed; it had no mail\n")
+        self.assertEqual(self.done("list"), "")
+
+    def test_its_mail_is_put_aside_and_where_is_said(self):
+        self.add("Alice@localhost")
+        new = self.maildata.reception(Address("Alice", "localhost")) / "new"
+        new.mkdir(parents=True)
+        (new / "1").write_text("letter")
+        line = self.done("remove", "alice@LOCALHOST").removesuffix("\n")
+        start = "Alice@localhost removed; its mail lies in "
+        self.assertTrue(line.startswith(start), line)
+        self.assertEqual((Path(line.removeprefix(start)) / "reception/new/1").read_text(), "letter")
+        self.assertFalse(new.exists())
+
+    def test_mail_that_cannot_be_moved_is_told(self):
+        self.add()
+        self.maildata.reception(ALICE).mkdir(parents=True)
+        (self.root / "removed").write_text("in the way")
+        reason = self.refused("remove", "alice@localhost")
+        self.assertIn("alice@localhost is removed, but not its mail", reason)
+        self.assertIsNone(self.account())
+
+    def test_an_account_that_is_not_there_is_refused(self):
+        self.assertEqual(self.refused("remove", "bob@localhost"), "there is no account bob@localhost")
+
+
+class Importing(CommandCase):
+    def file(self, content):
+        path = Path(self.mktemp())
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    def faults(self, path, *options):
+        """Import a file that must be refused; returns its bad lines, as number and reason."""
+        status, out, err = self.mailbe("import", path, *options)
+        self.assertEqual((status, out), (1, ""), err)
+        *lines, last = err.splitlines()
+        self.assertEqual(last, f"mailbe: nothing was imported; bad lines in {path}: {len(lines)}")
+        for line in lines:
+            self.assertTrue(line.startswith(f"{path}:"), line)
+        return [tuple(line.removeprefix(f"{path}:").split(": ", 1)) for line in lines]
+
+    def test_the_school_projects_file_is_taken_over(self):
+        path = self.file(
+            f"# the users\n\nalice:{MD5_PASSWORD}\r\nBob:{MD5_PASSWORD.upper()}\n"
+            f"carol@example.org:{MD5_PASSWORD}\n  \nx@[IPv6:::1]:{MD5_PASSWORD}"
+        )
+        self.assertEqual(self.done("import", path), "4 accounts added\n")
+        self.assertEqual(self.done("list"), "alice@localhost\nBob@localhost\ncarol@example.org\nx@[IPv6:::1]\n")
+        for address in (ALICE, Address("bob", "localhost")):
+            self.assertEqual(self.account(address).record, f"{{MD5}}{MD5_PASSWORD}")
+            self.assertTrue(schemes.verify(b"password", self.account(address).record))
+
+    def test_plain_names_get_the_domain_that_was_given(self):
+        self.done("import", self.file(f"alice:{MD5_PASSWORD}\n"), "--domain", "example.org")
+        self.assertEqual(self.done("list"), "alice@example.org\n")
+
+    def test_a_byte_order_mark_is_no_part_of_a_name(self):
+        self.done("import", self.file(b"\xef\xbb\xbfalice:" + MD5_PASSWORD.encode()))
+        self.assertEqual(self.done("list"), "alice@localhost\n")
+
+    def test_every_bad_line_is_told_and_none_is_imported(self):
+        self.add("dave@localhost")
+        path = self.file(
+            "\n".join(
+                [
+                    f"alice:{MD5_PASSWORD}",
+                    "bob",
+                    "carol:secret",
+                    f"a b:{MD5_PASSWORD}",
+                    f"zoë:{MD5_PASSWORD}",
+                    f":{MD5_PASSWORD}",
+                    f"Alice:{MD5_PASSWORD}",
+                    f"DAVE:{MD5_PASSWORD}",
+                    f"{'x' * 60}@{'.'.join(['a' * 63] * 3)}:{MD5_PASSWORD}",
+                ]
+            )
+        )
+        form = "not of the form name:md5, with 32 hexadecimal digits"
+        numbers, reasons = zip(*self.faults(path), strict=True)
+        self.assertEqual(numbers, ("2", "3", "4", "5", "6", "7", "8", "9"))
+        self.assertEqual(reasons[:2], (form, form))
+        self.assertIn("name@domain", reasons[2])
+        self.assertIn("outside ASCII", reasons[3])
+        self.assertIn("name@domain", reasons[4])
+        self.assertEqual(reasons[5], "Alice@localhost stands in line 1 already")
+        self.assertEqual(reasons[6], "DAVE@localhost exists already")
+        self.assertIn("too long for the name of a folder", reasons[7])
+        self.assertEqual(self.done("list"), "dave@localhost\n")
+
+    def test_an_account_that_is_added_meanwhile_is_told_with_its_line(self):
+        self.add("bob@localhost")
+        self.patch(cli.Accounts, "all", lambda accounts: [])
+        path = self.file(f"alice:{MD5_PASSWORD}\nbob:{MD5_PASSWORD}\n")
+        self.assertEqual(self.faults(path), [("2", "bob@localhost exists already")])
+        self.assertIsNone(self.account())
+
+    def test_an_empty_file_is_nothing_to_do(self):
+        self.assertEqual(self.done("import", self.file("")), "0 accounts added\n")
+
+    def test_a_file_that_cannot_be_read_is_one_line(self):
+        self.assertEqual(self.refused("import", "missing"), "missing: No such file or directory")
+        self.assertEqual(self.refused("import", "/"), "/: Is a directory")
+        path = self.file(b"alice\xff:" + MD5_PASSWORD.encode())
+        self.assertEqual(self.refused("import", path), f"{path}: not UTF-8 at octet 5")
+
+
+class Trouble(CommandCase):
+    def test_a_broken_database_is_one_line(self):
+        self.maildata.prepare()
+        self.maildata.accounts.write_text("broken " * 1000)
+        for command in (["list"], ["add", "alice@localhost"], ["remove", "alice@localhost"]):
+            self.assertIn(f"{self.maildata.accounts}: file is not a database", self.refused(*command))
+
+    def test_a_locked_database_is_one_line(self):
+        self.add()
+        self.patch(database, "WRITE_PATIENCE", 0.01)
+        other = sqlite3.connect(self.maildata.accounts, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        self.assertEqual(self.refused("remove", "alice@localhost"), f"{self.maildata.accounts}: database is locked")
+
+    def test_a_folder_that_cannot_be_is_one_line(self):
+        self.root.write_text("in the way")
+        self.assertIn(str(self.root), self.refused("list"))
+
+    def test_it_works_beside_a_running_server(self):
+        self.maildata.prepare()
+        descriptor = self.maildata.lock()
+        self.addCleanup(os.close, descriptor)
+        running = Accounts(self.maildata.accounts)
+        self.addCleanup(running.close)
+        self.assertIsNone(running.at(ALICE))
+        self.add()
+        self.assertIsNotNone(running.at(ALICE))
+        self.done("remove", "alice@localhost")
+        self.assertIsNone(running.at(ALICE))
+
+    def test_wrong_usage_is_status_2(self):
+        for arguments in (
+            [],
+            ["frobnicate"],
+            ["add"],
+            ["list", "alice@localhost"],
+            ["add", "alice@localhost", "--password-scheme", "rot13"],
+            ["import", "users", "--domain", "no domain"],
+        ):
+            status, out, err = self.mailbe(*arguments)
+            self.assertEqual((status, out), (2, ""), arguments)
+            self.assertIn("usage: mailbe", err)
