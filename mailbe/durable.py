@@ -54,6 +54,7 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
+    sync_folder(folder)  # fails where a file has the name
     sync_folder(folder.parent)
 
 

@@ -95,6 +95,8 @@ class Maildata:
                 f"{self.root}: a server (process {holder}) uses this folder already; "
                 "stop it or choose another --maildata"
             ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
         return descriptor
 
     def sweep(self) -> int:

@@ -96,7 +96,7 @@ class PostOffice:
             mailboxes.append(self._maildata.envoi(envelope.submitter.address))
         seconds, fraction = divmod(self._clock.seconds(), 1)
         number = next(self._numbers)
-        id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number}.{self._host}"
+        id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}.{self._host}"
         draft = Draft(self._maildata.spool / id)
         letter = Letter(id, draft, tuple(dict.fromkeys(mailboxes)), self._writer)
         letter.begin(envelope.reverse_path)

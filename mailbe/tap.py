@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
 from mailbe.accounts import schemes
@@ -113,6 +116,19 @@ class ForegroundService(MailService):
             super().privilegedStartService()
         except CannotStart as error:
             stop(REFUSED, error)
+
+    def startService(self) -> None:
+        super().startService()
+        # Handlers of our own: with Twisted's, a service that was asked to stop ends as if the signal had killed it.
+        self._reactor.callWhenRunning(self._watch_signals)
+
+    def _watch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._stop_reactor))
+
+    def _stop_reactor(self) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # it is stopping already
+            self._reactor.stop()
 
 
 def makeService(options: Options) -> MailService:

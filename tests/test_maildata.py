@@ -1,0 +1,90 @@
+"""The maildata folder: its layout, its one owner, and names that lead nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailbe.address import Address
+from mailbe.maildata import Maildata, Unusable, folder_name
+from tests.storage import ALICE
+from tests.test_address import locals_
+
+
+class FolderNames(SynchronousTestCase):
+    def test_an_ordinary_address_is_its_folders_name(self) -> None:
+        for text in ("alice@localhost", "a.b+c_d-e@f.example", "a=b!c#d@[192.0.2.1]"):
+            name = folder_name(Address.parse(text))
+            self.assertEqual(name.replace("%5B", "[").replace("%5D", "]"), text)
+
+    @given(locals_)
+    def test_no_address_leads_anywhere_else(self, local: str) -> None:
+        name = folder_name(Address(local, "localhost"))
+        self.assertNotIn("/", name)
+        self.assertNotIn(os.sep, name)
+        self.assertFalse(name.startswith("."))
+        self.assertTrue(name.isascii() and name.isprintable())
+
+    @given(st.lists(locals_, min_size=2, max_size=2, unique=True))
+    def test_no_two_addresses_share_a_folder(self, two: list[str]) -> None:
+        self.assertNotEqual(*(folder_name(Address(local, "localhost")) for local in two))
+
+
+class Folder(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.maildata = Maildata(Path(self.mktemp()) / "deep" / "maildata")
+
+    def test_what_is_missing_is_made_and_the_rest_is_left(self) -> None:
+        self.maildata.prepare()
+        letter = self.maildata.reception(ALICE)
+        letter.mkdir()
+        self.maildata.prepare()
+        self.assertTrue(letter.is_dir())
+        self.assertEqual(self.maildata.root.stat().st_mode & 0o777, 0o700)
+
+    def test_a_file_in_its_place_is_named(self) -> None:
+        self.maildata.root.parent.mkdir(parents=True)
+        self.maildata.root.write_text("")
+        error = self.assertRaises(Unusable, self.maildata.prepare)
+        self.assertIn(str(self.maildata.root), str(error))
+        self.assertIn("--maildata", str(error))
+
+    def test_a_folder_that_may_not_be_written_is_named(self) -> None:
+        self.patch(os, "access", lambda path, mode: False)
+        error = self.assertRaises(Unusable, self.maildata.prepare)
+        self.assertIn("may not write", str(error))
+
+    def test_it_has_one_server_whose_process_is_named(self) -> None:
+        self.maildata.prepare()
+        lock = self.maildata.lock()
+        error = self.assertRaises(Unusable, self.maildata.lock)
+        self.assertIn(f"process {os.getpid()}", str(error))
+        os.close(lock)
+        os.close(self.maildata.lock())
+
+    def test_a_lock_that_cannot_be_made_is_named(self) -> None:
+        self.maildata.prepare()
+        (self.maildata.root / "lock").mkdir()
+        self.assertRaises(Unusable, self.maildata.lock)
+
+    def test_the_spool_is_swept(self) -> None:
+        self.maildata.prepare()
+        (self.maildata.spool / "half a letter").write_text("")
+        self.assertEqual((self.maildata.sweep(), self.maildata.sweep()), (1, 0))
+
+    def test_the_mail_of_a_removed_account_is_put_aside(self) -> None:
+        self.maildata.prepare()
+        self.assertIsNone(self.maildata.put_aside(ALICE))
+        for mailbox in (self.maildata.reception(ALICE), self.maildata.envoi(ALICE)):
+            (mailbox / "new").mkdir(parents=True)
+            (mailbox / "new" / "letter").write_text(mailbox.parent.name)
+        aside = self.maildata.put_aside(ALICE)
+        assert aside is not None
+        self.assertFalse(self.maildata.reception(ALICE).exists())
+        self.assertFalse(self.maildata.envoi(ALICE).exists())
+        self.assertEqual((aside / "envoi" / "new" / "letter").read_text(), "envoi")
+        self.assertEqual((aside / "reception" / "new" / "letter").read_text(), "reception")

@@ -1,0 +1,155 @@
+"""The service in this process, on real ports of this machine: what it opens, refuses, and how it ends."""
+
+from __future__ import annotations
+
+import poplib
+import smtplib
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mailbe import service
+from mailbe.accounts import schemes
+from mailbe.accounts.database import Accounts
+from mailbe.address import Address
+from mailbe.maildata import Maildata
+from mailbe.service import CannotStart, Configuration, MailService
+
+HERE = "tcp:0:interface=127.0.0.1"
+
+
+def configuration(root: str, **changes: Any) -> Configuration:
+    values: dict[str, Any] = {
+        "scheme": "MD5-CRYPT",
+        "endpoints": {"smtp": [HERE], "submission": [HERE], "pop3": [HERE]},
+    }
+    return Configuration(Maildata(Path(root)), **values | changes)
+
+
+class Serving(TestCase):
+    async def start(self, root: str, **changes: Any) -> tuple[int, ...]:
+        """The ports that were opened."""
+        server = MailService(configuration(root, **changes), reactor)
+        server.privilegedStartService()
+        server.startService()
+        self.addCleanup(server.stopService)
+        return tuple(port.getHost().port for port in server._ports)
+
+    async def test_a_letter_goes_in_and_comes_out(self) -> None:
+        root = self.mktemp()
+        smtp, submission, pop3 = await self.start(root)
+        accounts = Accounts(Maildata(Path(root)).accounts)
+        for name in ("alice", "bob"):
+            accounts.add(Address(name, "localhost"), schemes.hash_password(b"secret", "MD5-CRYPT"))
+        accounts.close()
+
+        def use() -> tuple[list[bytes], list[bytes]]:
+            with smtplib.SMTP("127.0.0.1", submission) as client:
+                client.login("alice", "secret")
+                client.sendmail("alice@localhost", ["bob@localhost"], b"Subject: one\r\n\r\n.\r\n")
+            with smtplib.SMTP("127.0.0.1", smtp) as client:
+                client.sendmail("s@example", ["bob@localhost"], b"Subject: two\r\n\r\n\xff\r\n")
+            client3 = poplib.POP3("127.0.0.1", pop3)
+            client3.user("bob@localhost")
+            client3.pass_("secret")
+            letters = client3.retr(1)[1], client3.retr(2)[1]
+            client3.quit()
+            return letters
+
+        one, two = await deferToThread(use)
+        self.assertEqual((one[-3:], two[-3:]), ([b"Subject: one", b"", b"."], [b"Subject: two", b"", b"\xff"]))
+        self.assertEqual(len(list(Path(root).glob("envoi/alice@localhost/new/*"))), 1)
+
+    async def test_what_a_crash_left_in_the_spool_is_swept(self) -> None:
+        maildata = Maildata(Path(self.mktemp()))
+        maildata.prepare()
+        (maildata.spool / "half a letter").write_text("")
+        await self.start(str(maildata.root))
+        self.assertEqual(list(maildata.spool.iterdir()), [])
+
+    async def test_a_unix_socket_and_ipv6_are_at_home_too(self) -> None:
+        socket_path = self.mktemp()[-40:].replace("/", "-")
+        ports = {"smtp": [f"unix:{socket_path}"], "pop3": ["tcp6:0:interface=\\:\\:1"]}
+        server = MailService(configuration(self.mktemp(), endpoints=ports), reactor)
+        server.privilegedStartService()
+        server.startService()
+        self.addCleanup(server.stopService)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(socket_path)
+            greeting = await deferToThread(client.recv, 100)
+        self.assertTrue(greeting.startswith(b"220 localhost ESMTP"))
+
+    async def test_md5_may_leave_home_where_the_operator_says_so(self) -> None:
+        anywhere = {"smtp": ["tcp:0"]}
+        await self.start(self.mktemp(), endpoints=anywhere, allow_md5=True)
+        await self.start(self.mktemp(), endpoints=anywhere, scheme="ARGON2ID")
+
+
+class Refusing(SynchronousTestCase):
+    def refused(self, root: str, **changes: Any) -> str:
+        server = MailService(configuration(root, **changes), reactor)
+        error = self.assertRaises(CannotStart, server.privilegedStartService)
+        for port in server._ports:
+            port.stopListening()
+        self.assertNotIn("\n", str(error))
+        return str(error)
+
+    def test_a_folder_that_is_in_use(self) -> None:
+        root = self.mktemp()
+        maildata = Maildata(Path(root))
+        maildata.prepare()
+        maildata.lock()
+        self.assertIn(root, self.refused(root))
+
+    def test_a_folder_that_cannot_be_made(self) -> None:
+        root = Path(self.mktemp())
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.write_text("a file")
+        self.assertIn(str(root), self.refused(str(root / "maildata")))
+
+    def test_accounts_that_are_none(self) -> None:
+        root = Path(self.mktemp())
+        root.mkdir(parents=True)
+        (root / "accounts.sqlite3").write_bytes(b"no database" * 1000)
+        self.assertIn("accounts.sqlite3", self.refused(str(root)))
+
+    def test_a_port_that_is_taken(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            message = self.refused(self.mktemp(), endpoints={"pop3": [endpoint]})
+        self.assertIn(f"--pop3 {endpoint}: Address already in use", message)
+
+    def test_an_address_that_is_not_ours(self) -> None:
+        self.assertIn("--smtp", self.refused(self.mktemp(), endpoints={"smtp": ["tcp:0:interface=192.0.2.1"]}))
+
+    def test_md5_does_not_leave_home(self) -> None:
+        for anywhere in ("tcp:0", "tcp:0:interface=0.0.0.0", "tcp6:0"):
+            message = self.refused(self.mktemp(), endpoints={"smtp": [anywhere]})
+            self.assertIn("--allow-md5", message)
+            self.assertIn("argon2id", message)
+
+    def test_an_endpoint_that_is_not_ready_at_once(self) -> None:
+        class Later:
+            def listen(self, factory: object) -> Deferred[object]:
+                return Deferred()
+
+        self.patch(service, "serverFromString", lambda reactor, description: Later())
+        self.assertIn("--smtp", self.refused(self.mktemp(), endpoints={"smtp": ["later"]}))
+
+    def test_an_error_that_nobody_expected_is_not_hidden(self) -> None:
+        class Broken:
+            def listen(self, factory: object) -> Deferred[object]:
+                deferred: Deferred[object] = Deferred()
+                deferred.errback(ZeroDivisionError())
+                return deferred
+
+        self.patch(service, "serverFromString", lambda reactor, description: Broken())
+        server = MailService(configuration(self.mktemp(), endpoints={"smtp": ["broken"]}), reactor)
+        self.assertRaises(ZeroDivisionError, server.privilegedStartService)

@@ -1,0 +1,130 @@
+"""``twistd mailbe``'s options: what they become, and one line for what they cannot be."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
+from twisted.internet.error import ReactorNotRunning
+from twisted.plugin import getPlugins
+from twisted.scripts.twistd import ServerOptions
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailbe import tap
+from mailbe.service import DEFAULT_ENDPOINTS, CannotStart, MailService
+
+
+class OptionsCase(SynchronousTestCase):
+    def parse(self, *arguments: str, twistd: Sequence[str] = ("-n",)) -> tap.Options:
+        everything = ServerOptions()
+        everything.parseOptions([*twistd, "mailbe", *arguments])
+        self.twistd = everything
+        options: Any = everything.subOptions
+        assert isinstance(options, tap.Options)
+        return options
+
+    def stopped(self, call: Any, *arguments: Any) -> tuple[object, str]:
+        """The exit status, and what stands on the terminal."""
+        terminal = io.StringIO()
+        self.patch(sys, "__stderr__", terminal)
+        error = self.assertRaises(SystemExit, call, *arguments)
+        return error.code, terminal.getvalue()
+
+
+class Parsing(OptionsCase):
+    def test_the_defaults_stay_on_this_machine(self) -> None:
+        configuration = self.parse().configuration()
+        self.assertEqual(configuration.maildata.root, Path("maildata").absolute())
+        self.assertEqual(list(configuration.domains), ["localhost"])
+        self.assertEqual(configuration.endpoints, DEFAULT_ENDPOINTS)
+        self.assertEqual((configuration.scheme, configuration.max_size), ("MD5-CRYPT", 52428800))
+        self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (False, False, False))
+
+    def test_everything_can_be_chosen(self) -> None:
+        configuration = self.parse(
+            *("--maildata", "/srv/mail", "--domain", "a.example", "--domain", "b.example", "--classic", "--allow-md5"),
+            *("--smtp", "tcp:25", "--smtp", "tcp6:25", "--pop3", "unix:pop", "--submission", "tcp:587"),
+            *("--password-scheme", "argon2id", "--max-size", "1000"),
+        ).configuration()
+        self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
+        self.assertEqual(list(configuration.domains), ["a.example", "b.example"])
+        endpoints = {"smtp": ["tcp:25", "tcp6:25"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
+        self.assertEqual(configuration.endpoints, endpoints)
+        self.assertEqual((configuration.scheme, configuration.max_size), ("ARGON2ID", 1000))
+        self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
+
+    def test_what_is_given_is_all_that_is_opened(self) -> None:
+        self.assertEqual(self.parse("--pop3", "tcp:110").configuration().endpoints, {"pop3": ["tcp:110"]})
+
+    def test_what_cannot_be_is_told_in_one_line_with_status_2(self) -> None:
+        for wrong, named in (
+            (["--frobnicate"], "frobnicate"),
+            (["argument"], "argument"),
+            (["--smtp"], "smtp"),
+            (["--smtp", "nonsense:25"], "--smtp"),
+            (["--smtp", "tcp:no-number"], "--smtp"),
+            (["--pop3", ""], "--pop3"),
+            (["--submission", "tcp"], "--submission"),
+            (["--domain", "not a domain"], "--domain"),
+            (["--domain", "[127.0.0.1]"], "--domain"),
+            (["--password-scheme", "rot13"], "--password-scheme"),
+            (["--max-size", "big"], "--max-size"),
+            (["--max-size", "0"], "--max-size"),
+        ):
+            status, said = self.stopped(self.parse, *wrong)
+            self.assertEqual(status, 2, wrong)
+            self.assertRegex(said, r"\Amailbe: [^\n]+\n\Z", wrong)
+            self.assertIn(named, said)
+
+    def test_two_servers_may_be_started_from_one_folder(self) -> None:
+        self.parse()
+        self.assertEqual(self.twistd["pidfile"], "")
+        self.parse(twistd=["-n", "--pidfile", "mine.pid"])
+        self.assertEqual(Path(self.twistd["pidfile"]).name, "mine.pid")
+
+
+class Making(OptionsCase):
+    def test_twistd_knows_the_plugin(self) -> None:
+        (plugin,) = (plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "mailbe")
+        self.assertIs(plugin.options, tap.Options)
+
+    def test_what_stops_it_is_told_on_the_terminal_it_was_started_from(self) -> None:
+        def fail(self: MailService) -> None:
+            raise CannotStart("the port is taken")
+
+        self.patch(MailService, "privilegedStartService", fail)
+        service = tap.makeService(self.parse())
+        self.assertEqual(self.stopped(service.privilegedStartService), (1, "mailbe: the port is taken\n"))
+
+    def test_in_the_background_twistd_tells_it(self) -> None:
+        def fail(self: MailService) -> None:
+            raise CannotStart("the port is taken")
+
+        self.patch(MailService, "privilegedStartService", fail)
+        service = tap.makeService(self.parse(twistd=[]))
+        self.assertRaises(CannotStart, service.privilegedStartService)
+
+    def test_a_signal_stops_it_once(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        done: list[str] = []
+        self.patch(MailService, "startService", lambda service: done.append("started"))
+        self.patch(reactor, "callWhenRunning", lambda work: work())
+        self.patch(reactor, "callFromThread", lambda work: work())
+
+        def stop() -> None:
+            if "stopped" in done:
+                raise ReactorNotRunning
+            done.append("stopped")
+
+        self.patch(reactor, "stop", stop)
+        tap.makeService(self.parse()).startService()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        self.assertEqual(done, ["started", "stopped"])
