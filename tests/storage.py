@@ -1,0 +1,62 @@
+"""What tests of storage share: a maildata folder, and threads that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+
+from mailbe.accounts.database import Accounts
+from mailbe.address import Address
+from mailbe.durable import Parcel, Writer
+from mailbe.maildata import Maildata
+from mailbe.postoffice import PostOffice
+
+T = TypeVar("T")
+
+ALICE, BOB = Address("alice", "localhost"), Address("bob", "localhost")
+
+
+def at_once(work: Callable[[], T]) -> Deferred[T]:
+    """An ``OffReactor`` that keeps everybody waiting."""
+    return execute(work)
+
+
+class PromptWriter(Writer):
+    """A writer without a thread."""
+
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        (error,) = self.store_all([parcel])
+        done: Deferred[None] = Deferred()
+        if error is None:
+            done.callback(None)
+        else:
+            done.errback(error)
+        return done
+
+
+class Office:
+    """A post office on a folder of its own, with accounts for alice and bob."""
+
+    def __init__(self, root: Path) -> None:
+        self.maildata = Maildata(root)
+        self.maildata.prepare()
+        self.accounts = Accounts(self.maildata.accounts)
+        self.accounts.add_all([(ALICE, "{MD5}" + "0" * 32), (BOB, "{MD5}" + "0" * 32)])
+        self.writer = PromptWriter(lambda work: work())
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000.25)
+        self.office = PostOffice(self.maildata, self.accounts, ["localhost", "Example.ORG"], self.writer, self.clock)
+
+    def files(self) -> list[str]:
+        """All files below reception, envoi and spool, by path."""
+        root = self.maildata.root
+        return sorted(
+            str(path.relative_to(root))
+            for folder in ("reception", "envoi", "spool")
+            for path in (root / folder).rglob("*")
+            if path.is_file()
+        )

@@ -1,0 +1,282 @@
+"""Maildrops: ours, those that other programs fill, and those that change while they are open."""
+
+from __future__ import annotations
+
+import mailbox
+import os
+import time
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailbe import maildir
+from mailbe.durable import make_mailbox
+from mailbe.interfaces import LetterGone, MaildropBusy, NotAllDeleted, TryLater
+from mailbe.maildir import Maildrop, Maildrops, base, unique_part
+from tests.storage import at_once
+
+
+class MaildropCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.box = Path(self.mktemp())
+        self.box.parent.mkdir(parents=True, exist_ok=True)
+        make_mailbox(self.box)
+        self.maildrops = Maildrops(at_once)
+
+    def put(self, name: str, content: bytes = b"Hello\r\n", folder: str = "new") -> Path:
+        path = self.box / folder / name
+        path.write_bytes(content)
+        return path
+
+    def settle(self) -> None:
+        """Make the folders look as if nothing had happened in them for long."""
+        long_ago = time.time() - 100
+        for folder in ("new", "cur"):
+            os.utime(self.box / folder, (long_ago, long_ago))
+
+    def open(self) -> Maildrop:
+        return self.successResultOf(Deferred.fromCoroutine(self.maildrops.open(self.box)))
+
+    def uids(self) -> list[str]:
+        maildrop = self.open()
+        maildrop.close()
+        return [maildrop.uid(index) for index in range(len(maildrop.sizes))]
+
+    def texts(self) -> list[bytes]:
+        maildrop = self.open()
+        maildrop.close()
+        return [b"".join(maildrop.read(index)) for index in range(len(maildrop.sizes))]
+
+
+class Names(SynchronousTestCase):
+    def test_flags_and_sizes_are_no_part_of_the_unique_id(self) -> None:
+        self.assertEqual(base("1.M2P3.host,S=4,W=5:2,RS"), "1.M2P3.host,S=4,W=5")
+        self.assertEqual(unique_part("1.M2P3.host,S=4,W=5:2,RS"), "1.M2P3.host")
+
+
+class Foreign(MaildropCase):
+    """What another program has put there."""
+
+    def test_lines_that_end_in_lf_are_sent_with_crlf_and_counted_so(self) -> None:
+        other = mailbox.Maildir(self.box, create=False)
+        other.add(b"Subject: a\n\n.\nlast line without an end")
+        message = mailbox.MaildirMessage(b"Subject: b\n\nHello\n")
+        message.set_subdir("cur")
+        message.set_flags("RS")
+        other.add(message)
+        wanted = {b"Subject: a\r\n\r\n.\r\nlast line without an end\r\n", b"Subject: b\r\n\r\nHello\r\n"}
+        self.assertEqual(set(self.texts()), wanted)
+        maildrop = self.open()
+        self.assertEqual(sorted(maildrop.sizes), sorted(map(len, wanted)))
+
+    def test_a_name_that_tells_the_wire_size_is_not_measured(self) -> None:
+        self.put("1.a.host,S=3,W=4", b"a\nb")
+        self.patch(maildir, "_contents", lambda path: self.fail("it was read"))
+        self.assertEqual(self.open().sizes, [4])
+
+    def test_a_name_that_lies_of_its_size_does_not_stop_the_letter(self) -> None:
+        self.put("1.a.host,S=4,W=4", b"a\nb\n")
+        self.put("2.a.host,S=99,W=99", b"a\nb\n")
+        self.assertEqual(self.texts()[1], b"a\r\nb\r\n")
+
+    def test_a_file_is_measured_once(self) -> None:
+        self.put("1.a.host", b"a\nb\n")
+        self.open().close()
+        self.put("2.a.host", b"c\n")
+        measured: list[str] = []
+        real = maildir._contents
+        self.patch(maildir, "_contents", lambda path: measured.append(path.name) or real(path))
+        maildrop = self.open()
+        self.assertEqual((maildrop.sizes, measured), ([6, 3], ["2.a.host"]))
+
+    def test_what_is_no_message_is_passed_over(self) -> None:
+        self.put(".hidden")
+        self.put("1.tmp", folder="tmp")
+        (self.box / "cur" / "folder").mkdir()
+        (self.box / "dovecot-uidlist").write_text("x")
+        self.assertEqual(self.open().sizes, [])
+
+    @given(st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"a", b"."]), max_size=12).map(b"".join), st.integers(1, 5))
+    def test_line_ends_are_made_crlf_wherever_the_file_is_cut(self, text: bytes, size: int) -> None:
+        chunks = [text[begin : begin + size] for begin in range(0, len(text), size)]
+        sent = b"".join(maildir._with_crlf(chunks))
+        wanted = text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self.assertEqual(sent, wanted + (b"" if wanted.endswith(b"\r\n") or not wanted else b"\r\n"))
+
+
+class UniqueIds(MaildropCase):
+    def test_they_stay_when_flags_and_folders_change(self) -> None:
+        path = self.put("1.M2P3.host,S=7,W=7")
+        before = self.uids()
+        path.rename(self.box / "cur" / "1.M2P3.host,S=7,W=7:2,S")
+        self.assertEqual((self.uids(), before), (["1.M2P3.host"], ["1.M2P3.host"]))
+
+    def test_they_have_at_most_70_printable_characters(self) -> None:
+        names = ["1." + "x" * 100, "2.a b", "3.\udcff", "4.\u00e9"]
+        for name in names:
+            (self.box / "new" / name).write_bytes(b"")
+        uids = self.uids()
+        self.assertEqual(len(set(uids)), 4)
+        for uid in uids:
+            self.assertRegex(uid, r"\A[!-~]{1,70}\Z")
+        self.assertEqual(uids, self.uids())
+
+    def test_no_two_are_the_same(self) -> None:
+        self.put("1.a,S=7")
+        self.put("1.a,S=8")
+        uids = self.uids()
+        self.assertEqual(len(set(uids)), 2)
+        # "1.a" is nobody's even when one of them is gone: who has seen the one has not seen the other.
+        self.assertNotIn("1.a", uids)
+
+
+class Locks(MaildropCase):
+    def test_a_second_session_is_refused_until_the_first_has_ended(self) -> None:
+        first = self.open()
+        self.failureResultOf(Deferred.fromCoroutine(self.maildrops.open(self.box)), MaildropBusy)
+        self.failureResultOf(Deferred.fromCoroutine(Maildrops(at_once).open(self.box)), MaildropBusy)
+        first.close()
+        self.open()
+
+    def test_a_maildrop_that_cannot_be_listed_is_not_left_locked(self) -> None:
+        (self.box / "cur").rmdir()
+        (self.box / "cur").write_text("a file")
+        for _ in range(2):
+            self.failureResultOf(Deferred.fromCoroutine(self.maildrops.open(self.box)), TryLater)
+        (self.box / "cur").unlink()
+        self.open()
+
+
+class Unreadable(MaildropCase):
+    def test_a_mailbox_whose_disk_is_gone_is_no_empty_one(self) -> None:
+        self.put("1.a")
+        gone = self.box.parent / "unmounted" / "reception" / "alice"
+        self.failureResultOf(Deferred.fromCoroutine(self.maildrops.open(gone)), TryLater)
+
+    def test_a_new_account_has_an_empty_maildrop(self) -> None:
+        self.box = self.box.parent / f"{self.box.name}-new"
+        self.assertEqual(self.open().sizes, [])
+
+    def test_a_mailbox_whose_making_was_cut_short_is_completed(self) -> None:
+        self.put("1.a")
+        (self.box / "cur").rmdir()
+        self.assertEqual(len(self.open().sizes), 1)
+
+    def test_a_letter_that_cannot_be_read_is_no_empty_one(self) -> None:
+        self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+        (self.box / "new" / "1.a,S=7,W=7").unlink()
+        (self.box / "new" / "1.a,S=7,W=7").mkdir()
+        self.assertRaises(TryLater, maildrop.read, 0)
+
+
+class Changes(MaildropCase):
+    """Another program changes the maildrop while it is open."""
+
+    def test_a_letter_whose_flags_changed_is_found(self) -> None:
+        path = self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+        path.rename(self.box / "cur" / "1.a,S=7,W=7:2,S")
+        self.assertEqual(b"".join(maildrop.read(0)), b"Hello\r\n")
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0])))
+        maildrop.close()
+        self.assertEqual(self.uids(), [])
+
+    def test_a_letter_that_was_taken_is_gone_and_deleting_it_is_no_failure(self) -> None:
+        path = self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+        path.unlink()
+        self.assertRaises(LetterGone, maildrop.read, 0)
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0])))
+
+    def test_a_letter_that_goes_while_it_is_listed_is_not_listed(self) -> None:
+        self.put("1.a")
+        self.put("2.a")
+        real = maildir._contents
+
+        def contents(path: Path) -> object:
+            path.unlink()
+            return real(path)
+
+        self.patch(maildir, "_contents", contents)
+        self.assertEqual(self.open().sizes, [])
+
+    def test_what_could_not_be_deleted_is_told(self) -> None:
+        self.put("1.a,S=7,W=7")
+        self.put("2.a,S=7,W=7")
+        maildrop = self.open()
+        (self.box / "new" / "1.a,S=7,W=7").unlink()
+        (self.box / "new" / "1.a,S=7,W=7").mkdir()
+        self.failureResultOf(Deferred.fromCoroutine(maildrop.delete([0, 1])), NotAllDeleted)
+        self.assertFalse((self.box / "new" / "2.a,S=7,W=7").exists())
+
+    def test_a_deletion_is_on_the_disk_before_it_is_told(self) -> None:
+        self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+        synced: list[str] = []
+        self.patch(maildir, "sync_folder", lambda folder: synced.append(folder.name))
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0])))
+        self.assertEqual(synced, ["new", "cur"])
+
+    def test_a_deletion_that_is_not_on_the_disk_is_not_told_as_done(self) -> None:
+        self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+
+        def fail(folder: Path) -> None:
+            raise OSError(5, "Input/output error", str(folder))
+
+        self.patch(maildir, "sync_folder", fail)
+        self.failureResultOf(Deferred.fromCoroutine(maildrop.delete([0])), NotAllDeleted)
+
+
+class Remembering(MaildropCase):
+    def listings(self) -> list[Path]:
+        counted: list[Path] = []
+        real = maildir.list_mailbox
+        self.patch(maildir, "list_mailbox", lambda box, measured: counted.append(box) or real(box, measured))
+        return counted
+
+    def test_a_maildrop_that_has_not_changed_is_not_listed_again(self) -> None:
+        self.put("1.a")
+        self.settle()
+        listings = self.listings()
+        for _ in range(3):
+            self.assertEqual(self.uids(), ["1.a"])
+        self.assertEqual(len(listings), 1)
+
+    def test_a_change_is_seen_at_once(self) -> None:
+        self.put("1.a")
+        self.settle()
+        self.uids()
+        self.put("2.a")
+        self.assertEqual(self.uids(), ["1.a", "2.a"])
+
+    def test_a_listing_of_folders_that_changed_just_now_is_not_believed(self) -> None:
+        # A second change within the same tick of the clock would leave the folder's time as it is.
+        self.put("1.a")
+        stamps = [(self.box / folder).stat().st_mtime_ns for folder in ("new", "cur")]
+        self.uids()
+        self.put("2.a")
+        for folder, stamp in zip(("new", "cur"), stamps, strict=True):
+            os.utime(self.box / folder, ns=(stamp, stamp))
+        self.assertEqual(self.uids(), ["1.a", "2.a"])
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        self.patch(maildir, "REMEMBERED", 3)
+        first = self.box
+        for number in (1, 2):
+            self.box = first.parent / f"{first.name}-{number}"
+            make_mailbox(self.box)
+            for letter in range(2):
+                self.put(f"{letter}.a")
+            self.settle()
+            self.uids()
+        listings = self.listings()
+        self.uids()
+        self.assertEqual(len(listings), 0)
+        self.box = first.parent / f"{first.name}-1"
+        self.uids()
+        self.assertEqual(len(listings), 1)

@@ -1,0 +1,205 @@
+"""One contract for the stores in memory, which the protocols are tested with, and for the real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from mailbe.address import Address
+from mailbe.interfaces import (
+    Envelope,
+    ILetter,
+    IMaildrop,
+    IPostOffice,
+    ISubmitter,
+    LetterGone,
+    MaildropBusy,
+    MailLoop,
+    NoSuchMailbox,
+    RelayDenied,
+)
+from mailbe.maildir import Maildrops
+from mailbe.realm import Realm
+from tests.fakes import FakePostOffice, FakeRealm, World
+from tests.storage import ALICE, BOB, Office, at_once
+
+NOBODY = Address("nobody", "localhost")
+
+
+class StoreContract:
+    """What every post office and every maildrop does."""
+
+    # Made by the classes below.
+    office: IPostOffice
+    realm: Any
+
+    def deliver(self: Any, content: bytes, *recipients: Address, submitter: ISubmitter | None = None) -> str:
+        envelope = Envelope(Address("s", "example"), submitter)
+        for recipient in recipients:
+            envelope.recipients.append(recipient)
+            envelope.destinations.append(self.office.destination(recipient, submitter))
+        letter = self.office.letter(envelope)
+        verifyObject(ILetter, letter)
+        for octet in range(0, len(content), 5):
+            letter.write(content[octet : octet + 5])
+        self.successResultOf(Deferred.fromCoroutine(letter.deliver()))
+        letter.discard()
+        return str(letter.id)
+
+    def open(self: Any, address: Address) -> tuple[IMaildrop, Any]:
+        interface, maildrop, close = self.successResultOf(
+            self.realm.requestAvatar(str(address).encode(), None, IMaildrop)
+        )
+        self.assertIs(interface, IMaildrop)
+        verifyObject(IMaildrop, maildrop)
+        return maildrop, close
+
+    def test_the_office_is_one(self: Any) -> None:
+        verifyObject(IPostOffice, self.office)
+
+    def test_a_letter_comes_out_as_it_went_in_below_a_return_path(self: Any) -> None:
+        content = b"Subject: a\r\n\r\n.\r\n\xff\r\n"
+        id = self.deliver(content, ALICE)
+        maildrop, _ = self.open(ALICE)
+        stored = b"Return-Path: <s@example>\r\n" + content
+        self.assertEqual(b"".join(maildrop.read(0)), stored)
+        self.assertEqual(list(maildrop.sizes), [len(stored)])
+        self.assertEqual(maildrop.uid(0), id)
+
+    def test_an_old_return_path_goes(self: Any) -> None:
+        self.deliver(b"Return-Path: <old@example>\r\nSubject: a\r\n\r\n", ALICE)
+        maildrop, _ = self.open(ALICE)
+        self.assertEqual(b"".join(maildrop.read(0)), b"Return-Path: <s@example>\r\nSubject: a\r\n\r\n")
+
+    def test_each_recipient_gets_the_letter_once(self: Any) -> None:
+        self.deliver(b"a\r\n", ALICE, BOB, ALICE)
+        for address in (ALICE, BOB):
+            self.assertEqual(len(self.open(address)[0].sizes), 1)
+
+    def test_letters_are_in_the_order_of_their_arrival(self: Any) -> None:
+        ids = [self.deliver(b"a\r\n", ALICE) for _ in range(12)]
+        maildrop, _ = self.open(ALICE)
+        self.assertEqual([maildrop.uid(index) for index in range(12)], ids)
+
+    def test_what_arrives_later_is_not_in_an_open_maildrop(self: Any) -> None:
+        self.deliver(b"a\r\n", ALICE)
+        maildrop, _ = self.open(ALICE)
+        self.deliver(b"b\r\n", ALICE)
+        self.assertEqual(len(maildrop.sizes), 1)
+
+    def test_a_maildrop_is_open_once(self: Any) -> None:
+        _, close = self.open(ALICE)
+        self.failureResultOf(self.realm.requestAvatar(b"alice@localhost", None, IMaildrop), MaildropBusy)
+        close()
+        self.open(ALICE)
+
+    def test_what_is_deleted_is_gone_and_the_others_are_not(self: Any) -> None:
+        ids = [self.deliver(b"a\r\n", ALICE) for _ in range(3)]
+        maildrop, close = self.open(ALICE)
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0, 2])))
+        self.assertRaises(LetterGone, maildrop.read, 0)
+        close()
+        maildrop, _ = self.open(ALICE)
+        self.assertEqual([maildrop.uid(index) for index in range(len(maildrop.sizes))], [ids[1]])
+
+    def test_the_unique_id_stays_over_sessions(self: Any) -> None:
+        id = self.deliver(b"a\r\n", ALICE)
+        for _ in range(2):
+            maildrop, close = self.open(ALICE)
+            self.assertEqual(maildrop.uid(0), id)
+            close()
+
+    def test_case_does_not_count(self: Any) -> None:
+        self.deliver(b"a\r\n", Address("ALICE", "LocalHost"))
+        self.assertEqual(len(self.open(ALICE)[0].sizes), 1)
+
+    def test_who_is_not_here_is_refused(self: Any) -> None:
+        self.assertRaises(NoSuchMailbox, self.office.destination, NOBODY, None)
+        self.assertRaises(RelayDenied, self.office.destination, Address("alice", "elsewhere.example"), None)
+
+    def test_postmaster_is_always_here(self: Any) -> None:
+        self.deliver(b"a\r\n", self.office.postmaster())
+        self.deliver(b"a\r\n", Address("PostMaster", "localhost"))
+
+    def test_a_submitter_sends_as_himself_or_nobody(self: Any) -> None:
+        interface, submitter, logout = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
+        verifyObject(ISubmitter, submitter)
+        self.assertIs(interface, ISubmitter)
+        self.assertTrue(submitter.may_send_as(Address("Alice", "LOCALHOST")))
+        self.assertTrue(submitter.may_send_as(None))
+        self.assertFalse(submitter.may_send_as(BOB))
+        logout()
+
+    def test_only_a_local_account_is_believed(self: Any) -> None:
+        self.assertEqual(self.office.believed(Address("Alice", "localhost")).address.key, ALICE.key)
+        for address in (None, NOBODY, Address("alice", "elsewhere.example")):
+            self.assertIsNone(self.office.believed(address))
+
+    def test_a_letter_that_goes_round_is_refused(self: Any) -> None:
+        envelope = Envelope(None)
+        envelope.destinations.append(self.office.destination(ALICE, None))
+        letter = self.office.letter(envelope)
+        letter.write(b"Received: x\r\n" * 101)
+        self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), MailLoop)
+        letter.discard()
+        self.assertEqual(len(self.open(ALICE)[0].sizes), 0)
+
+
+class FakeStores(StoreContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        world = World({"alice@localhost": b"", "bob@localhost": b""})
+        self.office = FakePostOffice(world)
+        self.realm = FakeRealm(world)
+
+
+class RealStores(StoreContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stage = Office(Path(self.mktemp()))
+        self.addCleanup(self.stage.accounts.close)
+        self.office = self.stage.office
+        self.realm = Realm(self.stage.maildata, Maildrops(at_once))
+
+    def test_every_domain_that_is_served_is_local(self) -> None:
+        self.stage.accounts.add(Address("carol", "example.org"), "{MD5}" + "0" * 32)
+        self.deliver(b"a\r\n", Address("carol", "EXAMPLE.org"))
+
+    def test_an_account_of_a_domain_that_is_not_served_gets_no_mail(self) -> None:
+        self.stage.accounts.add(Address("dave", "elsewhere.example"), "{MD5}" + "0" * 32)
+        self.assertRaises(RelayDenied, self.office.destination, Address("dave", "elsewhere.example"), None)
+
+    def test_a_letter_is_written_once_for_all_and_for_the_senders_copy(self) -> None:
+        _, alice, _ = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
+        id = self.deliver(b"Subject: a\r\n", ALICE, BOB, submitter=alice)
+        octets = len(b"Return-Path: <s@example>\r\nSubject: a\r\n")
+        name = f"{id},S={octets},W={octets}"
+        folders = ("envoi/alice@localhost", "reception/alice@localhost", "reception/bob@localhost")
+        self.assertEqual(self.stage.files(), [f"{folder}/new/{name}" for folder in folders])
+        root = self.stage.maildata.root
+        self.assertEqual(len({(root / file).stat().st_ino for file in self.stage.files()}), 1)
+
+    def test_a_name_begins_with_the_time(self) -> None:
+        self.assertRegex(self.deliver(b"a\r\n", ALICE), r"^1700000000\.M250000P[0-9]+Q000000\.[!-~]+$")
+
+    def test_a_large_letter_goes_through_the_spool_and_leaves_nothing_there(self) -> None:
+        content = b"x" * 78 + b"\r\n"
+        self.deliver(content * 4000, ALICE)
+        self.assertEqual(len(self.stage.files()), 1)
+        maildrop, _ = self.open(ALICE)
+        self.assertEqual(b"".join(maildrop.read(0)), b"Return-Path: <s@example>\r\n" + content * 4000)
+
+    def test_a_letter_that_is_given_up_leaves_nothing(self) -> None:
+        for size in (10, 1_000_000):
+            envelope = Envelope(None)
+            envelope.destinations.append(self.office.destination(ALICE, None))
+            letter = self.office.letter(envelope)
+            letter.write(b"x" * size)
+            letter.discard()
+            letter.discard()
+            self.assertEqual(self.stage.files(), [])
+
+    def test_no_other_avatar_is_to_be_had(self) -> None:
+        self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice@localhost", None, IPostOffice)
