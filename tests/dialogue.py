@@ -73,10 +73,10 @@ class Stage:
         if "mail" in self.words:
             drop.letters = {f"uid-{number}": letter for number, letter in enumerate(LETTERS, 1)}
         drop.busy = "busy" in self.words
-        checker = FakeChecker(self.world)
+        self.checker = FakeChecker(self.world)
         if "later" in self.words:
-            checker.failure = TryLater("accounts")
-        self._portal = Portal(FakeRealm(self.world), [checker])
+            self.checker.failure = TryLater("accounts")
+        self._portal = Portal(FakeRealm(self.world), [self.checker])
         self._office = FakePostOffice(self.world)
         self.listener = Listener(self._begin, self.clock)
         self.transport = Transport(peerAddress=IPv4Address("TCP", self._peer, 4321))

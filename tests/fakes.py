@@ -209,7 +209,7 @@ class FakeChecker:
         if self.failure is not None:
             raise self.failure
         for address, password in self._world.passwords.items():
-            if login.username.lower().decode("latin-1") in (address, address.partition("@")[0]):
-                if login.password == password:
-                    return address.encode()
+            names = (address.encode(), address.partition("@")[0].encode())
+            if login.username.lower() in names and login.password == password:
+                return address.encode()
         raise UnauthorizedLogin
