@@ -26,7 +26,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
@@ -221,6 +221,8 @@ class Conversation(LineReceiver, TimeoutMixin):
 
         :raises PeerGone: where the client goes before.
         """
+        if self._hung_up:
+            return fail(PeerGone())
         self._reply(question)
         self._question = Deferred()
         if body is not None:
@@ -248,14 +250,14 @@ class Conversation(LineReceiver, TimeoutMixin):
         except LineTooLong:
             self._farewell(Farewell.LINE_TOO_LONG)
             return
-        except Exception:
-            self._reply(self._failed(Failure()))
+        except Exception as error:
+            self._reply(self._failed(error))
             return
         if isinstance(reply, Reply):
             self._reply(reply)
             return
         command = Deferred.fromCoroutine(reply)
-        command.addErrback(self._failed)
+        command.addErrback(lambda failure: self._failed(failure.value))
         self._wait_for(command)
 
     def _wait_for(self, command: Deferred[Any]) -> None:
@@ -271,8 +273,7 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._flush()
         self._settle()
 
-    def _failed(self, failure: Failure) -> Reply | None:
-        error = failure.value
+    def _failed(self, error: BaseException) -> Reply | None:
         if isinstance(error, PeerGone):
             return None
         if isinstance(error, Refusal):
@@ -282,7 +283,7 @@ class Conversation(LineReceiver, TimeoutMixin):
         for kind in type(error).__mro__:
             if kind in self.session.refusals:
                 return self.session.refusals[kind]
-        log.failure("a command failed", failure)
+        log.failure("a command failed", Failure(error))
         return self.session.fault
 
     def _answer_question(self, line: bytes) -> None:

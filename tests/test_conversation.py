@@ -44,6 +44,7 @@ class Echo:
         answers: dict[bytes, Any] = {
             b"slow": self._slow,
             b"ask": self._ask,
+            b"slow-ask": self._slow_ask,
             b"chunks": lambda: Reply(self._chunks(int(rest))),
             b"broken-chunks": lambda: Reply(self._broken_chunks()),
             b"big": lambda: Reply(b"x" * int(rest)),
@@ -65,6 +66,10 @@ class Echo:
 
     async def _ask(self) -> Reply:
         return Reply(b"you said " + await self.wire.ask(Reply(b"what?\r\n")) + b"\r\n")
+
+    async def _slow_ask(self) -> Reply:
+        await self._slow()
+        return await self._ask()
 
     def _chunks(self, count: int) -> Iterator[bytes]:
         try:
@@ -279,6 +284,12 @@ class Leaving(WireCase):
         self.heard()
         self.session.slow[0].callback(b"a")
         self.assertEqual((self.session.has_ended, self.heard()), (1, b""))
+
+    def test_while_we_work_is_asked_nothing_more(self) -> None:
+        self.say(b"slow-ask\r\n")
+        self.lose()
+        self.session.slow[0].callback(b"")
+        self.assertEqual((self.session.has_ended, self.flushLoggedErrors()), (1, []))
 
     def test_does_not_stop_a_letter_that_has_arrived(self) -> None:
         stage = Stage([], slow=True)

@@ -159,6 +159,11 @@ class Storing(SynchronousTestCase):
         self.assertEqual(self.writer.store_all([self.parcel(self.boxes[0], content=b"0123456789")]), [None])
         self.assertEqual((self.boxes[0] / "new" / "letter1").read_bytes(), b"0123456789")
 
+    def test_a_folder_that_another_process_makes_at_the_same_time_is_fine(self) -> None:
+        make_folder(self.root)
+        self.patch(Path, "is_dir", lambda path: len(path.parts) <= len(self.root.parts))
+        make_folder(self.root / "reception")
+
     def test_others_may_not_look_in(self) -> None:
         self.writer.store_all([self.parcel(self.boxes[0])])
         letter = self.boxes[0] / "new" / "letter1"
@@ -183,4 +188,15 @@ class Thread(TestCase):
         writer.stop()
         self.assertEqual(len(list(root.glob("reception/*/new/letter*"))), 200)
         await gatherResults(waiting)
+        self.assertEqual(list((root / "spool").iterdir()), [])
+
+    async def test_who_waits_is_told_of_a_failure(self) -> None:
+        root = Path(self.mktemp())
+        make_folder(root / "spool")
+        writer = Writer(reactor.callFromThread)  # type: ignore[attr-defined]
+        writer.start()
+        self.addCleanup(writer.stop)
+        draft = Draft(root / "spool" / "letter")
+        done = writer.store(Parcel(draft, "letter", (root / "reception" / "alice",)))
+        await self.assertFailure(done, TryLater)
         self.assertEqual(list((root / "spool").iterdir()), [])

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailbe import service
@@ -64,6 +65,24 @@ class Serving(TestCase):
         one, two = await deferToThread(use)
         self.assertEqual((one[-3:], two[-3:]), ([b"Subject: one", b"", b"."], [b"Subject: two", b"", b"\xff"]))
         self.assertEqual(len(list(Path(root).glob("envoi/alice@localhost/new/*"))), 1)
+
+    async def test_it_says_where_it_listens_and_what_comes_next(self) -> None:
+        root = self.mktemp()
+        with capturedLogs() as events:
+            ports = await self.start(root)
+        lines = [formatEvent(event) for event in events]
+        for name, port in zip(("smtp", "submission", "pop3"), ports, strict=True):
+            self.assertIn(f"{name} listens on 127.0.0.1:{port}", lines)
+        self.assertIn("user add you@localhost", lines[-1])
+        other = self.mktemp()
+        maildata = Maildata(Path(other))
+        maildata.prepare()
+        accounts = Accounts(maildata.accounts)
+        accounts.add(Address("alice", "localhost"), "{MD5}" + "0" * 32)
+        accounts.close()
+        with capturedLogs() as events:
+            await self.start(other)
+        self.assertIn("Thunderbird", formatEvent(events[-1]))
 
     async def test_what_a_crash_left_in_the_spool_is_swept(self) -> None:
         maildata = Maildata(Path(self.mktemp()))

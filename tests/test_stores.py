@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mailbe.interfaces import (
     IPostOffice,
     ISubmitter,
     LetterGone,
+    MailboxFull,
     MaildropBusy,
     MailLoop,
     NoSuchMailbox,
@@ -200,6 +203,21 @@ class RealStores(StoreContract, SynchronousTestCase):
             letter.discard()
             letter.discard()
             self.assertEqual(self.stage.files(), [])
+
+    def test_a_spool_that_is_full_refuses_the_letter_when_it_is_complete(self) -> None:
+        envelope = Envelope(None)
+        envelope.destinations.append(self.office.destination(ALICE, None))
+        letter = self.office.letter(envelope)
+
+        def full(descriptor: int, octets: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(os, "write", full)
+        for _ in range(3):
+            letter.write(b"x" * 100_000)
+        self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), MailboxFull)
+        letter.discard()
+        self.assertEqual(self.stage.files(), [])
 
     def test_no_other_avatar_is_to_be_had(self) -> None:
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice@localhost", None, IPostOffice)
