@@ -250,14 +250,17 @@ class Conversation(LineReceiver, TimeoutMixin):
         except LineTooLong:
             self._farewell(Farewell.LINE_TOO_LONG)
             return
-        except Exception as error:
-            self._reply(self._failed(error))
+        except Refusal as refusal:
+            self._reply(refusal.reply)
+            return
+        except Exception:
+            self._reply(self._failed(Failure()))
             return
         if isinstance(reply, Reply):
             self._reply(reply)
             return
         command = Deferred.fromCoroutine(reply)
-        command.addErrback(lambda failure: self._failed(failure.value))
+        command.addErrback(self._failed)
         self._wait_for(command)
 
     def _wait_for(self, command: Deferred[Any]) -> None:
@@ -273,7 +276,8 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._flush()
         self._settle()
 
-    def _failed(self, error: BaseException) -> Reply | None:
+    def _failed(self, failure: Failure) -> Reply | None:
+        error = failure.value
         if isinstance(error, PeerGone):
             return None
         if isinstance(error, Refusal):
@@ -283,7 +287,7 @@ class Conversation(LineReceiver, TimeoutMixin):
         for kind in type(error).__mro__:
             if kind in self.session.refusals:
                 return self.session.refusals[kind]
-        log.failure("a command failed", Failure(error))
+        log.failure("a command failed", failure)
         return self.session.fault
 
     def _answer_question(self, line: bytes) -> None:

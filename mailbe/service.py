@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -85,7 +88,7 @@ class MailService(Service):
         self._writer = Writer(reactor.callFromThread)
         self._hashing = ThreadPool(0, HASHING_THREADS, "mailbe passwords")
         self._listeners: list[Listener] = []
-        self._ports: list[IListeningPort] = []
+        self._ports: list[tuple[str, IListeningPort]] = []
         self._lock: int | None = None
 
     def privilegedStartService(self) -> None:
@@ -110,6 +113,8 @@ class MailService(Service):
         super().startService()
         self._writer.start()
         self._hashing.start()
+        for name, port in self._ports:
+            log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
         log.info("{step}", step=self._next_step())
 
     def stopService(self) -> Deferred[None]:
@@ -118,7 +123,7 @@ class MailService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
+        await gatherResults([maybeDeferred(port.stopListening) for _, port in self._ports])
         await gatherResults([listener.wind_up(GRACE) for listener in self._listeners])
         self._writer.stop()
         self._hashing.stop()
@@ -158,20 +163,19 @@ class MailService(Service):
             if not isinstance(error, (CannotListenError, OSError)):
                 port.raiseException()
             raise CannotStart(f"{option}: {_reason(error)}; choose another address or port")
-        self._ports.append(port)
+        self._ports.append((name, port))
         self._listeners.append(listener)
-        here = port.getHost()
-        if not (self._configuration.strong or self._configuration.allow_md5 or _is_at_home(here)):
+        if not (self._configuration.strong or self._configuration.allow_md5 or _is_at_home(port.getHost())):
             raise CannotStart(
                 f"{option}: MD5 is too weak for a server that others can reach; "
                 "say --password-scheme argon2id, or --allow-md5 if you must"
             )
-        log.info("{name} listens on {where}", name=name, where=_printed(here))
 
     def _next_step(self) -> str:
-        root = self._maildata.root
         if not self._accounts.all():
-            return f"next: mailbe --maildata {root} user add you@{self._configuration.domains[0]}"
+            # In a virtual environment that is not activated, the command's name alone leads nowhere.
+            command = "mailbe" if shutil.which("mailbe") else Path(sys.executable).with_name("mailbe")
+            return f"next: {command} --maildata {self._maildata.root} user add you@{self._configuration.domains[0]}"
         return "next: set up your mail program; README.md has the values for Thunderbird"
 
     def _off_reactor(self, pool: ThreadPool) -> OffReactor:

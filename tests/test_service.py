@@ -39,7 +39,7 @@ class Serving(TestCase):
         server.privilegedStartService()
         server.startService()
         self.addCleanup(server.stopService)
-        return tuple(port.getHost().port for port in server._ports)
+        return tuple(port.getHost().port for _, port in server._ports)
 
     async def test_a_letter_goes_in_and_comes_out(self) -> None:
         root = self.mktemp()
@@ -113,7 +113,7 @@ class Refusing(SynchronousTestCase):
     def refused(self, root: str, **changes: Any) -> str:
         server = MailService(configuration(root, **changes), reactor)
         error = self.assertRaises(CannotStart, server.privilegedStartService)
-        for port in server._ports:
+        for _, port in server._ports:
             port.stopListening()
         self.assertNotIn("\n", str(error))
         return str(error)
