@@ -1,6 +1,6 @@
 """One conversation with one client: a line comes, its reply goes, in order. SMTP and POP3 share it.
 
-A session (``ISession``) answers lines; the wire (``Conversation``) does all the rest. At any moment the
+A session (``session.ISession``) answers lines; the wire (``Conversation``) does all the rest. At any moment the
 wire is in one of three conditions, and the ``_settle`` method alone draws the consequences:
 
 ===========  ==========================================  ===========  ========
@@ -20,10 +20,8 @@ however long one takes, and a client that sends faster than we answer is slowed 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -33,9 +31,10 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import implementer
 
 from mailbe.interfaces import TryLater
+from mailbe.session import Body, Farewell, ISession, LineTooLong, PeerGone, Refusal, Reply
 
 log = Logger()
 
@@ -44,67 +43,6 @@ FLUSH_AT = 64 * 1024  # octets of replies that wait for the end of their segment
 CLOSING_TIME = 30  # seconds that a client has for reading our last words
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a session says: its octets, or chunks of them, and whether it is the last word."""
-
-    octets: bytes | Iterator[bytes]
-    last: bool = False
-
-
-class Refusal(Exception):
-    """Unwinds a command; its reply is sent."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply)
-        self.reply = reply
-
-
-class LineTooLong(Exception):
-    """Unwinds a command whose line is over its limit; the wire hangs up."""
-
-
-class PeerGone(Exception):
-    """Unwinds a command that has asked the client for something and will never get it."""
-
-
-class Farewell(Enum):
-    """Why a wire hangs up by itself."""
-
-    LINE_TOO_LONG = auto()
-    SILENCE = auto()
-    SHUTDOWN = auto()
-
-
-class Body(Protocol):
-    """Takes what is not lines: the text that follows DATA."""
-
-    def feed(self, data: bytes) -> bytes | None:
-        """Take the next octets; return what came behind the end, or ``None`` before it."""
-
-
-class ISession(Interface):
-    """What one client may say in one state, and what it is told."""
-
-    silence: float = Attribute("Seconds that a client may be silent.")
-    refusals: Mapping[type[Exception], Reply] = Attribute("The replies to the errors that storage raises.")
-    fault: Reply = Attribute("The reply to an error that nobody expected.")
-    farewells: Mapping[Farewell, bytes] = Attribute("What is said before hanging up; nothing where absent.")
-
-    def greeting() -> Reply:
-        """What a client is told first."""
-
-    def answer(line: bytes) -> Reply | Coroutine[Any, Any, Reply]:
-        """The reply to a command line, or a coroutine that returns it.
-
-        :raises LineTooLong: where the line is longer than its command's lines may be.
-        """
-
-    def ended() -> None:
-        """The conversation is over, and no command runs any more."""
-
-
-# mypy-zope takes the interface for the type of what provides it; a class needs the constructor's too.
 Begin = Callable[["Conversation"], ISession]
 
 
@@ -390,14 +328,13 @@ class Listener(ServerFactory):
 
     def ended(self, conversation: Conversation) -> None:
         self.conversations.discard(conversation)
-        if self._all_ended is not None and not self.conversations:
-            all_ended, self._all_ended = self._all_ended, None
-            all_ended.callback(None)
+        if not self.conversations:
+            self._fire()
 
     def wind_up(self, seconds: float) -> Deferred[None]:
-        """End all conversations, those in the middle of something when that is done. Fires when all have ended.
+        """End all conversations, those in the middle of something when that is done.
 
-        :param seconds: when to hang up even so.
+        Fires when all have ended, or after so many ``seconds``, when the rest is cut off.
         """
         if not self.conversations:
             return succeed(None)
@@ -410,3 +347,9 @@ class Listener(ServerFactory):
     def _abort(self) -> None:
         for conversation in list(self.conversations):
             conversation.abort()
+        self._fire()
+
+    def _fire(self) -> None:
+        if self._all_ended is not None:
+            all_ended, self._all_ended = self._all_ended, None
+            all_ended.callback(None)

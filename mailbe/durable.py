@@ -204,31 +204,36 @@ class Writer:
         each(lambda parcel: parcel.draft.sync())
         each(self._link)
         synced: dict[Path, OSError | None] = {}
-        each(lambda parcel: _sync_once(parcel, synced))
-        for parcel, error in zip(parcels, outcome, strict=True):
-            if error is not None:
-                _undo(parcel)
+        each(lambda parcel: _sync_names(parcel, synced))
+        for parcel in parcels:
             parcel.draft.discard()
         return outcome
 
     def _link(self, parcel: Parcel) -> None:
-        for mailbox in parcel.mailboxes:
-            if mailbox not in self._made:
-                make_mailbox(mailbox)
-                self._made.add(mailbox)
-            target = mailbox / "new" / parcel.name
-            try:
-                target.hardlink_to(parcel.draft.path)
-            except FileNotFoundError:
-                # Somebody has taken the mailbox away since we made it.
-                make_mailbox(mailbox)
-                target.hardlink_to(parcel.draft.path)
+        """Give the letter its name in each mailbox, or in none."""
+        linked: list[Path] = []
+        try:
+            for mailbox in parcel.mailboxes:
+                if mailbox not in self._made:
+                    make_mailbox(mailbox)
+                    self._made.add(mailbox)
+                target = mailbox / "new" / parcel.name
+                try:
+                    target.hardlink_to(parcel.draft.path)
+                except FileNotFoundError:
+                    # Somebody has taken the mailbox away since we made it.
+                    make_mailbox(mailbox)
+                    target.hardlink_to(parcel.draft.path)
+                linked.append(target)
+        except OSError:
+            _unlink(linked)
+            raise
 
 
-def _sync_once(parcel: Parcel, synced: dict[Path, OSError | None]) -> None:
+def _sync_names(parcel: Parcel, synced: dict[Path, OSError | None]) -> None:
     """Sync the folders that ``parcel`` was linked into, but for those in ``synced``; what failed there fails again."""
-    for mailbox in parcel.mailboxes:
-        folder = mailbox / "new"
+    folders = [mailbox / "new" for mailbox in parcel.mailboxes]
+    for folder in folders:
         if folder not in synced:
             try:
                 sync_folder(folder)
@@ -236,13 +241,14 @@ def _sync_once(parcel: Parcel, synced: dict[Path, OSError | None]) -> None:
             except OSError as error:
                 synced[folder] = error
         if (failure := synced[folder]) is not None:
+            _unlink(folder / parcel.name for folder in folders)
             raise failure
 
 
-def _undo(parcel: Parcel) -> None:
-    for mailbox in parcel.mailboxes:
+def _unlink(names: Iterable[Path]) -> None:
+    for name in names:
         with contextlib.suppress(OSError):
-            (mailbox / "new" / parcel.name).unlink()
+            name.unlink()
 
 
 def _tell(waiters: Iterable[Deferred[None]], outcome: Iterable[Exception | None]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -172,7 +172,7 @@ class MailService(Service):
             )
 
     def _next_step(self) -> str:
-        if not self._accounts.all():
+        if self._accounts.empty():
             # In a virtual environment that is not activated, the command's name alone leads nowhere.
             command = "mailbe" if shutil.which("mailbe") else Path(sys.executable).with_name("mailbe")
             return f"next: {command} --maildata {self._maildata.root} user add you@{self._configuration.domains[0]}"
@@ -200,4 +200,4 @@ def _printed(here: IAddress) -> str:
         return f"[{here.host}]:{here.port}"
     if isinstance(here, IPv4Address):
         return f"{here.host}:{here.port}"
-    return str(here)
+    return os.fsdecode(here.name or b"") if isinstance(here, UNIXAddress) else str(here)

@@ -31,9 +31,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from mailbe.conversation import Conversation, ISession, Listener
+from mailbe.conversation import Conversation, Listener
 from mailbe.interfaces import MailboxFull, TryLater
 from mailbe.pop3.session import Authorization
+from mailbe.session import ISession
 from mailbe.smtp.session import Session, Settings
 from tests.fakes import FakeChecker, FakePostOffice, FakeRealm, Pace, World
 

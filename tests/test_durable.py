@@ -107,6 +107,13 @@ class Storing(SynchronousTestCase):
         self.assertIsInstance(error, TryLater)
         self.assertEqual(self.letters(), [])
 
+    def test_a_letter_that_has_the_name_already_is_left_alone(self) -> None:
+        make_mailbox(self.boxes[1])
+        (self.boxes[1] / "new" / "letter1").write_text("another letter")
+        (error,) = self.writer.store_all([self.parcel(*self.boxes)])
+        self.assertIsInstance(error, TryLater)
+        self.assertEqual(self.letters(), ["reception/bob/new/letter1"])
+
     def test_one_letter_that_fails_leaves_the_others_alone(self) -> None:
         self.boxes[1].write_text("a file where a mailbox should be")
         outcome = self.writer.store_all(

@@ -13,15 +13,16 @@ import mailbe
 PACKAGE = Path(mailbe.__file__).parent
 GROUND = {"address", "dots", "trace", "__init__"}
 SEAMS = GROUND | {"interfaces"}
-TALK = SEAMS | {"conversation", "sasl"}
+TALK = SEAMS | {"session", "conversation", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
 MAY_IMPORT = {
     "address": set(),
     "dots": GROUND,
     "trace": GROUND,
     "interfaces": GROUND,
-    "conversation": TALK,
-    "sasl": TALK,
+    "session": SEAMS,
+    "conversation": SEAMS | {"session"},
+    "sasl": SEAMS,
     "smtp": TALK | {"smtp"},
     "pop3": TALK | {"pop3"},
     "durable": SEAMS,

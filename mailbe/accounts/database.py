@@ -193,6 +193,11 @@ class Accounts:
             rows = connection.execute(_EVERY.order_by(_ACCOUNTS.c.key)).all()
         return [_account(row) for row in rows]
 
+    def empty(self) -> bool:
+        """Whether there is no account at all."""
+        with self._transaction() as connection:
+            return connection.execute(_EVERY.limit(1)).first() is None
+
     def at(self, address: Address) -> Account | None:
         """The account of ``address``, in whatever case it is written."""
         return self._answer(lambda reader: reader.by_key(address.key))

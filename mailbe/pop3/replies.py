@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mailbe import conversation
-from mailbe.conversation import Reply
+from mailbe import session
 from mailbe.dots import stuffed
+from mailbe.session import Reply
 
 SMALL = 64 * 1024  # octets of a text up to which it is sent in one piece
 
@@ -40,7 +40,7 @@ def _chunks(first: str, content: Iterable[bytes]) -> Iterator[bytes]:
     yield from stuffed(content)
 
 
-class Refusal(conversation.Refusal):
+class Refusal(session.Refusal):
     """Unwinds a command with the ``-ERR`` that refuses it."""
 
     def __init__(self, text: str, code: str = "") -> None:

@@ -16,10 +16,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailbe import __version__, sasl
-from mailbe.conversation import Conversation, Farewell, ISession, LineTooLong, Reply
+from mailbe.conversation import Conversation
 from mailbe.interfaces import IMaildrop, LetterGone, Login, MaildropBusy, NotAllDeleted, TryLater
 from mailbe.pop3 import grammar
 from mailbe.pop3.replies import Refusal, err, listing, ok, text
+from mailbe.session import Farewell, ISession, LineTooLong, Reply
 
 log = Logger()
 

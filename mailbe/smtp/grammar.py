@@ -7,14 +7,15 @@ refuses with the reply that tells a client what is wrong.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from mailbe.address import DOMAIN, Address, BadAddress, NotAscii
 from mailbe.smtp.replies import Refusal
 
 MAX_PATH = 256  # octets with its angle brackets, RFC 5321 4.5.3.1.3
 
-Parameters = dict[str, str | None]
-"""ESMTP parameters: keyword in capitals, and value where there is one (RFC 5321 4.1.1.11)."""
+_Parameters = dict[str, str | None]  # keyword in capitals, and value where there is one (RFC 5321 4.1.1.11)
 
 # A source route (RFC 5321 4.1.2, A-d-l) is read and thrown away, as 3.3 and appendix C ask.
 _PATH = re.compile(rf'<(?:@{DOMAIN}(?:,@{DOMAIN})*:)?((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: +(.*))?', re.DOTALL)
@@ -56,40 +57,47 @@ def mechanism(argument: bytes) -> tuple[bytes, bytes | None]:
     return words[0].upper(), words[1] if len(words) == 2 else None
 
 
-def from_path(argument: bytes) -> tuple[Address | None, Parameters]:
-    """``FROM:<reverse-path> [parameters]``; ``None`` is the null reverse-path (RFC 5321 4.1.1.2)."""
+def from_path(argument: bytes) -> tuple[Address | None, int]:
+    """``FROM:<reverse-path> [parameters]`` (RFC 5321 4.1.1.2).
+
+    Returns the address, ``None`` for the null reverse-path, and the size announced, in octets, 0 if there is none.
+    """
     inside, parameters = _path(argument, b"FROM:", "5.1.7")
-    return (_address(inside, "5.1.7") if inside else None), parameters
+    address = _address(inside, "5.1.7") if inside else None
+    values = {"SIZE": 0} | {keyword: _known(keyword)(value) for keyword, value in parameters.items()}
+    return address, values["SIZE"]
 
 
-def to_path(argument: bytes) -> tuple[Address | None, Parameters]:
-    """``TO:<forward-path> [parameters]``; ``None`` is ``<Postmaster>`` without a domain (RFC 5321 4.1.1.3)."""
+def to_path(argument: bytes) -> tuple[Address | None]:
+    """``TO:<forward-path>``; ``None`` is ``<Postmaster>`` without a domain (RFC 5321 4.1.1.3)."""
     inside, parameters = _path(argument, b"TO:", "5.1.3")
-    return (None if inside.lower() == "postmaster" else _address(inside, "5.1.3")), parameters
+    for keyword in parameters:
+        raise _unknown(keyword)
+    return (None if inside.lower() == "postmaster" else _address(inside, "5.1.3"),)
 
 
-def size(value: str | None) -> int:
+def _size(value: str | None) -> int:
     """The value of MAIL's SIZE parameter, in octets (RFC 1870 4)."""
     if value is None or not (value.isascii() and value.isdigit()) or len(value) > 20:
         raise Refusal(501, "5.5.4 SIZE takes a number of octets")
     return int(value)
 
 
-def body(value: str | None) -> str:
+def _body(value: str | None) -> str:
     """The value of MAIL's BODY parameter (RFC 6152 3)."""
     if value is None or value.upper() not in ("7BIT", "8BITMIME"):
         raise Refusal(501, "5.5.4 BODY is 7BIT or 8BITMIME")
     return value.upper()
 
 
-def authorized(value: str | None) -> str:
+def _authorized(value: str | None) -> str:
     """The value of MAIL's AUTH parameter (RFC 4954 5); as we trust no client with it, it has no effect."""
     if value is None:
         raise Refusal(501, "5.5.4 AUTH takes a mailbox or <>")
     return value
 
 
-def _path(argument: bytes, keyword: bytes, status: str) -> tuple[str, Parameters]:
+def _path(argument: bytes, keyword: bytes, status: str) -> tuple[str, _Parameters]:
     if argument[: len(keyword)].upper() != keyword:
         raise Refusal(501, f"5.5.4 {keyword.decode()}<address> is missing")
     # Many clients put a space behind the colon; no grammar has it, and nothing is to be gained by refusing.
@@ -111,8 +119,8 @@ def _address(text: str, status: str) -> Address:
         raise Refusal(501, f"{status} {error}") from None
 
 
-def _parameters(text: str) -> Parameters:
-    parameters: Parameters = {}
+def _parameters(text: str) -> _Parameters:
+    parameters: _Parameters = {}
     for word in filter(None, text.split(" ")):
         if not (match := _PARAMETER.fullmatch(word)):
             raise Refusal(501, "5.5.4 parameters are of the form KEYWORD or KEYWORD=value")
@@ -121,3 +129,20 @@ def _parameters(text: str) -> Parameters:
             raise Refusal(501, "5.5.4 a parameter is given twice")
         parameters[keyword.upper()] = value
     return parameters
+
+
+_MAIL_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
+    "SIZE": _size,  # RFC 1870 4
+    "BODY": _body,  # RFC 6152 3
+    "AUTH": _authorized,  # RFC 4954 5
+}
+
+
+def _known(keyword: str) -> Callable[[str | None], Any]:
+    if keyword not in _MAIL_PARAMETERS:
+        raise _unknown(keyword)
+    return _MAIL_PARAMETERS[keyword]
+
+
+def _unknown(keyword: str) -> Refusal:
+    return Refusal(555, f"5.5.4 {keyword} is not known here")

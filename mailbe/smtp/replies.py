@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mailbe import conversation
-from mailbe.conversation import Reply
+from mailbe import session
+from mailbe.session import Reply
 
 
 def reply(code: int, *lines: str, last: bool = False) -> Reply:
@@ -16,7 +16,7 @@ def reply(code: int, *lines: str, last: bool = False) -> Reply:
     return Reply(text.encode("ascii"), last)
 
 
-class Refusal(conversation.Refusal):
+class Refusal(session.Refusal):
     """Unwinds a command with the reply that refuses it."""
 
     def __init__(self, code: int, text: str) -> None:

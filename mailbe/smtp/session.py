@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from mailbe import sasl
 from mailbe.address import Address
-from mailbe.conversation import Conversation, Farewell, ISession, LineTooLong, Reply
+from mailbe.conversation import Conversation
 from mailbe.dots import DotReader
 from mailbe.interfaces import (
     Envelope,
@@ -28,8 +28,8 @@ from mailbe.interfaces import (
     RelayDenied,
     TryLater,
 )
+from mailbe.session import Farewell, ISession, LineTooLong, Reply
 from mailbe.smtp import grammar
-from mailbe.smtp.grammar import Parameters
 from mailbe.smtp.replies import Refusal, reply
 from mailbe.trace import received
 
@@ -162,22 +162,15 @@ class Session:
         self.submitter = cast(ISubmitter, submitter)
         return reply(235, "2.7.0 welcome")
 
-    def mail(self, reverse_path: Address | None, parameters: Parameters) -> Reply:
-        """Begin a letter: from whom, and what is known of it beforehand."""
-        for keyword, value in parameters.items():
-            if keyword not in MAIL_PARAMETERS:
-                raise Refusal(555, f"5.5.4 {keyword} is not known here")
-            if keyword == "SIZE" and grammar.size(value) > self._settings.max_size:
-                raise Refusal(552, f"5.3.4 letters of more than {self._settings.max_size} octets are not taken")
-            MAIL_PARAMETERS[keyword](value)
+    def mail(self, reverse_path: Address | None, size: int) -> Reply:
+        """Begin a letter: from whom, and how large it will be, if that is known."""
+        self._check_size(size)
         self.envelope = Envelope(reverse_path, self._sender(reverse_path))
         return reply(250, "2.1.0 ok")
 
-    def rcpt(self, forward_path: Address | None, parameters: Parameters) -> Reply:
+    def rcpt(self, forward_path: Address | None) -> Reply:
         """One more whom the letter goes to."""
         assert self.envelope is not None
-        if parameters:
-            raise Refusal(555, f"5.5.4 {next(iter(parameters))} is not known here")
         if len(self.envelope.recipients) >= MAX_RECIPIENTS:
             raise Refusal(452, "4.5.3 that is enough recipients; send the others the letter anew")
         recipient = forward_path or self._office.postmaster()
@@ -254,7 +247,10 @@ class Session:
         await self._wire.ask(reply(354, "go ahead; end with a line of one dot"), reader)
         if reader.bare:
             raise Refusal(554, "5.6.0 a line of the letter has a CR or LF that is no line end")
-        if reader.octets > self._settings.max_size:
+        self._check_size(reader.octets)
+
+    def _check_size(self, octets: int) -> None:
+        if octets > self._settings.max_size:
             raise Refusal(552, f"5.3.4 letters of more than {self._settings.max_size} octets are not taken")
 
     def _received(self, letter: ILetter, envelope: Envelope) -> bytes:
@@ -325,11 +321,6 @@ COMMANDS: dict[bytes, Command] = {
     b"HELP": Command(S.help,     g.anything,    None,             "HELP",                "RFC 5321 4.1.1.8"),
     b"NOOP": Command(S.noop,     g.anything,    None,             "NOOP",                "RFC 5321 4.1.1.9"),
     b"QUIT": Command(S.quit,     g.nothing,     None,             "QUIT",                "RFC 5321 4.1.1.10"),
-}
-MAIL_PARAMETERS: dict[str, Callable[[str | None], object]] = {
-    "SIZE": g.size,        # RFC 1870
-    "BODY": g.body,        # RFC 6152
-    "AUTH": g.authorized,  # RFC 4954 5
 }
 # fmt: on
 UNKNOWN = Command(unknown, grammar.anything, None, "", "RFC 5321 4.2.4")

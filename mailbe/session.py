@@ -1,0 +1,73 @@
+"""What a session is to the wire that it talks over, and the words that pass between the two.
+
+``smtp`` and ``pop3`` have the sessions, ``conversation`` is the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from zope.interface import Attribute, Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a session says: its octets, or chunks of them, and whether it is the last word."""
+
+    octets: bytes | Iterator[bytes]
+    last: bool = False
+
+
+class Refusal(Exception):
+    """Unwinds a command; its reply is sent."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class LineTooLong(Exception):
+    """Unwinds a command whose line is over its limit; the wire hangs up."""
+
+
+class PeerGone(Exception):
+    """Unwinds a command that has asked the client for something and will never get it."""
+
+
+class Farewell(Enum):
+    """Why a wire hangs up by itself."""
+
+    LINE_TOO_LONG = auto()
+    SILENCE = auto()
+    SHUTDOWN = auto()
+
+
+class Body(Protocol):
+    """Takes what is not lines: the text that follows DATA."""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take the next octets; return what came behind the end, or ``None`` before it."""
+
+
+class ISession(Interface):
+    """What one client may say in one state, and what it is told."""
+
+    silence: float = Attribute("Seconds that a client may be silent.")
+    refusals: Mapping[type[Exception], Reply] = Attribute("The replies to the errors that storage raises.")
+    fault: Reply = Attribute("The reply to an error that nobody expected.")
+    farewells: Mapping[Farewell, bytes] = Attribute("What is said before hanging up; nothing where absent.")
+
+    def greeting() -> Reply:
+        """What a client is told first."""
+
+    def answer(line: bytes) -> Reply | Coroutine[Any, Any, Reply]:
+        """The reply to a command line, or a coroutine that returns it.
+
+        :raises LineTooLong: where the line is longer than its command's lines may be.
+        """
+
+    def ended() -> None:
+        """The conversation is over, and no command runs any more."""
