@@ -49,14 +49,14 @@ class Address:
         :raises BadAddress: with the reason. Source: RFC 5321 4.1.2 (``Mailbox``).
         """
         if not text.isascii():
-            raise NotAscii(f"{text!a} has characters outside ASCII")
+            raise NotAscii(f"{text[:60]!a} has characters outside ASCII")
         if not (match := _MAILBOX.fullmatch(text)):
-            raise BadAddress(f"{text!a} is not of the form name@domain")
+            raise BadAddress(f"{text[:60]!a} is not of the form name@domain")
         written, domain = match.groups()
         if len(written) > MAX_LOCAL_PART:
             raise BadAddress(f"the part before the @ is longer than {MAX_LOCAL_PART} octets")
         if not is_domain(domain):
-            raise BadAddress(f"{domain!a} is neither a domain nor an address literal")
+            raise BadAddress(f"{domain[:60]!a} is neither a domain nor an address literal")
         local = re.sub(r"\\(.)", r"\1", written[1:-1]) if written.startswith('"') else written
         return cls(local, domain)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     maildata = Maildata(options.maildata)
     accounts = Accounts(maildata.accounts)
     try:
-        maildata.prepare()
+        maildata.prepare_root()
         for line in options.run(options, maildata, accounts):
             sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
     except (Refused, Unusable, TryLater, BadAddress, schemes.BadPassword) as error:
         return _refused(str(error))
     except (DuplicateAccount, NoSuchAccount) as error:
         return _refused(str(error))
+    except BrokenPipeError:
+        # Who read us has had enough; what Python flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _refused(f"{error.filename or 'output'}: {error.strerror}")
     except (KeyboardInterrupt, EOFError):
         return _refused("broken off")
     finally:
@@ -72,12 +80,21 @@ def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -
 
 
 def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
-    # The account first: from then on nobody can log in, and the server takes no letter for it.
-    address = accounts.remove(_address(options.address)).address
+    address = _address(options.address)
+    gone: NoSuchAccount | None = None
+    try:
+        # The account first: from then on nobody can log in, and the server takes no letter for it.
+        address = accounts.remove(address).address
+    except NoSuchAccount as error:
+        gone = error  # but its mail may be there still, if that could not be put aside the last time
     try:
         aside = maildata.put_aside(address)
     except OSError as error:
-        raise Refused(f"{address} is removed, but not its mail: {error.filename}: {error.strerror}") from error
+        raise Refused(
+            f"{address} is removed, but not its mail: {error.filename}: {error.strerror}; remove it again"
+        ) from error
+    if gone is not None and aside is None:
+        raise gone
     yield f"{address} removed; " + (f"its mail lies in {aside}" if aside else "it had no mail")
 
 

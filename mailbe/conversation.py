@@ -25,7 +25,14 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -46,7 +53,7 @@ CLOSING_TIME = 30  # seconds that a client has for reading our last words
 Begin = Callable[["Conversation"], ISession]
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class Conversation(LineReceiver, TimeoutMixin):
     """The wire between one client and its session."""
 
@@ -134,9 +141,17 @@ class Conversation(LineReceiver, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         if self._hung_up or self._drain is not None:
-            self.transport.abortConnection()
+            self.abort()
         else:
             self._farewell(Farewell.SILENCE)
+
+    def readConnectionLost(self) -> None:
+        """The client has said all it will say, and may be listening: what it said before has been answered."""
+        if not self._hung_up:
+            self.hang_up()
+
+    def writeConnectionLost(self) -> None:
+        """The client listens no more; ``connectionLost`` follows."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._hung_up = True
@@ -177,7 +192,10 @@ class Conversation(LineReceiver, TimeoutMixin):
             self._farewell(Farewell.SHUTDOWN)
 
     def abort(self) -> None:
-        """Hang up at once."""
+        """Cut the client off. What it has sent and we have not answered is not obeyed any more."""
+        self._hung_up = True
+        self.clearLineBuffer()
+        self.setTimeout(None)
         self.transport.abortConnection()
 
     # Our own.
@@ -262,7 +280,7 @@ class Conversation(LineReceiver, TimeoutMixin):
             pass
         except Exception:
             log.failure("a reply could not be sent to its end")
-            self.transport.abortConnection()
+            self.abort()
 
     def _flush(self) -> None:
         if not self._out:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -41,6 +42,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock_folder(folder: Path) -> int:
+    """An exclusive lock on a folder; it ends with its descriptor, so a crash frees it. Returns the descriptor.
+
+    :raises BlockingIOError: where another process, or another part of this one, has it.
+    :raises OSError:
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def make_folder(folder: Path) -> None:
@@ -75,7 +91,7 @@ def make_mailbox(mailbox: Path) -> None:
 
 def trouble(error: OSError) -> TryLater:
     """What a storage error means to who has to wait for its end."""
-    where = error.filename or "maildata"
+    where = ascii(str(error.filename or "maildata"))[1:-1]  # other programs name files as they like
     kind = MailboxFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else TryLater
     return kind(f"{where}: {error.strerror}")
 
@@ -88,7 +104,7 @@ class Draft:
         self.octets = 0
         self._chunks: list[bytes] = []
         self._descriptor: int | None = None
-        self._done = False
+        self._in_spool = False
 
     def write(self, chunk: bytes) -> None:
         """Take the next octets.
@@ -108,22 +124,28 @@ class Draft:
         self._write_out()
         assert self._descriptor is not None
         os.fsync(self._descriptor)
+        self._close()  # letters that wait together would need a descriptor each
 
     def discard(self) -> None:
         """Take away what there is of it in the spool, and its octets in memory."""
-        if self._done:
-            return
-        self._done = True
         self._chunks.clear()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        self._close()
+        if self._in_spool:
+            self._in_spool = False
             with contextlib.suppress(OSError):
                 self.path.unlink()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # fsync has told already what there is to tell
+                os.close(descriptor)
 
     def _write_out(self) -> None:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
+            self._in_spool = True
         octets = memoryview(b"".join(self._chunks))
         self._chunks.clear()
         while octets:
@@ -168,7 +190,11 @@ class Writer:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            outcome = self.store_all([parcel for parcel, _ in batch])
+            outcome: list[Exception | None]
+            try:
+                outcome = self.store_all([parcel for parcel, _ in batch])
+            except Exception as error:  # whatever it is, these wait for an answer, and more will come
+                outcome = [error] * len(batch)
             self._call_from_thread(partial(_tell, [done for _, done in batch], outcome))
 
     def _next_batch(self) -> list[tuple[Parcel, Deferred[None]]]:
@@ -242,6 +268,10 @@ def _sync_names(parcel: Parcel, synced: dict[Path, OSError | None]) -> None:
                 synced[folder] = error
         if (failure := synced[folder]) is not None:
             _unlink(folder / parcel.name for folder in folders)
+            for undone in folders:
+                # Some may be on the disk; a letter that is refused should not come back after a power cut.
+                with contextlib.suppress(OSError):
+                    sync_folder(undone)
             raise failure
 
 

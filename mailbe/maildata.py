@@ -7,24 +7,25 @@ Layout::
     removed/<user>.<time>/           the mail of accounts that were removed
     spool/                           letters on their way in
     accounts.sqlite3                 the accounts
-    lock                             held by the running server, whose process id stands in it
+    pid                              the process id of the running server, which holds a lock on the folder
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from mailbe.address import Address
-from mailbe.durable import make_folder, sync_folder
+from mailbe.durable import lock_folder, make_folder, sync_folder
 
 # What may stand in a folder's name as it is, beside letters, digits and "_.-~".
-_SAFE = "@+=!#$&'^`{}"
+_SAFE = "@+="
+_LETTER = re.compile(r"[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+\.")  # as the post office names them
 MAX_FOLDER_NAME = 200  # octets; a file system allows 255, and removed/ adds the time
 
 
@@ -33,11 +34,11 @@ class Unusable(Exception):
 
 
 def folder_name(address: Address) -> str:
-    """The name of the folders of ``address``'s mailboxes: the address, percent-encoded where needed.
+    """The name of the folders of ``address``'s mailboxes: the address in lower case, percent-encoded where needed.
 
-    It never has a ``/``, never begins with a dot, and two addresses never share one.
+    It never has a ``/``, never begins with a dot, and two accounts never share one.
     """
-    name = quote(str(address), safe=_SAFE)
+    name = quote(str(Address(address.local.casefold(), address.domain.lower())), safe=_SAFE)
     return name if not name.startswith(".") else "%2E" + name[1:]
 
 
@@ -52,6 +53,10 @@ class Maildata:
         return self.root / "spool"
 
     @property
+    def pid(self) -> Path:
+        return self.root / "pid"
+
+    @property
     def accounts(self) -> Path:
         return self.root / "accounts.sqlite3"
 
@@ -63,16 +68,31 @@ class Maildata:
         """The mailbox of what ``address`` sent."""
         return self.root / "envoi" / folder_name(address)
 
-    def prepare(self) -> None:
-        """Make what is missing of the layout, safely on the disk.
+    def prepare_root(self) -> None:
+        """Make the folder itself, and nothing in it: what the accounts need.
 
-        :raises Unusable: where the folder cannot be made or written.
+        Who makes a ``reception`` where none is makes a disk that is not mounted look like empty mailboxes.
+
+        :raises Unusable: where it cannot be made or written.
         """
+        self._make(self.root)
+
+    def prepare(self) -> None:
+        """Make what is missing of the layout, safely on the disk: what a server needs at its start.
+
+        :raises Unusable: where it cannot be made or written.
+        """
+        self._make(self.root, self.root / "reception", self.root / "envoi", self.spool)
+
+    def _make(self, *folders: Path) -> None:
         try:
-            for folder in (self.root, self.root / "reception", self.root / "envoi", self.spool):
+            for folder in folders:
                 make_folder(folder)
                 if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                     raise Unusable(f"{folder}: this user may not write here; change its owner or --maildata")
+            # They may have been made by somebody who did not wait for the disk.
+            sync_folder(self.root)
+            sync_folder(self.root.parent)
         except OSError as error:
             where = error.filename or self.root
             raise Unusable(f"{where}: {error.strerror}; choose another folder with --maildata") from error
@@ -83,30 +103,34 @@ class Maildata:
         :raises Unusable: where another server holds it.
         """
         try:
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Unusable(f"{self.root / 'lock'}: {error.strerror}; choose another --maildata") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
+            descriptor = lock_folder(self.root)
+        except BlockingIOError:
+            holder = "unknown"
+            with contextlib.suppress(OSError):
+                holder = self.pid.read_text("ascii", "replace").strip()
             raise Unusable(
                 f"{self.root}: a server (process {holder}) uses this folder already; "
                 "stop it or choose another --maildata"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+            ) from None
+        except OSError as error:
+            raise Unusable(f"{self.root}: {error.strerror}; choose another --maildata") from error
+        with contextlib.suppress(OSError):  # it is there for people alone
+            self.pid.write_text(f"{os.getpid()}\n")
         return descriptor
 
     def sweep(self) -> int:
-        """Remove what a crash left in the spool: none of it was acknowledged. Returns how many.
+        """Remove the letters that a crash left in the spool: none was acknowledged. Returns how many.
 
         Only the holder of the lock may call this.
+
+        :raises Unusable:
         """
-        left = list(self.spool.iterdir())
-        for path in left:
-            path.unlink()
+        try:
+            left = [path for path in self.spool.iterdir() if _LETTER.match(path.name) and path.is_file()]
+            for path in left:
+                path.unlink()
+        except OSError as error:
+            raise Unusable(f"{error.filename}: {error.strerror}; see to it by hand") from error
         return len(left)
 
     def put_aside(self, address: Address) -> Path | None:
@@ -114,15 +138,14 @@ class Maildata:
 
         Returns where they lie now, or ``None`` where there were none.
         """
-        moved = None
+        mailboxes = [path for path in (self.reception(address), self.envoi(address)) if path.is_dir()]
+        if not mailboxes:
+            return None
         aside = self.root / "removed" / f"{folder_name(address)}.{time.time_ns()}"
-        for mailbox in (self.reception(address), self.envoi(address)):
-            if mailbox.is_dir():
-                make_folder(aside)
-                moved = aside
-                with contextlib.suppress(FileNotFoundError):
-                    mailbox.rename(aside / mailbox.parent.name)
-                sync_folder(mailbox.parent)
-        if moved:
-            sync_folder(aside)
-        return moved
+        make_folder(aside)
+        for mailbox in mailboxes:
+            mailbox.rename(aside / mailbox.parent.name)
+        # First where they are now: a name must be on the disk in one place before it goes from the other.
+        for folder in (aside, *(mailbox.parent for mailbox in mailboxes)):
+            sync_folder(folder)
+        return aside

@@ -9,7 +9,6 @@ end in LF, and a name that tells no size: it is converted on its way out, and me
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -17,17 +16,18 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from zope.interface import implementer
 
-from mailbe.durable import make_mailbox, sync_folder, trouble
+from mailbe.durable import lock_folder, make_mailbox, sync_folder, trouble
 from mailbe.interfaces import IMaildrop, LetterGone, MaildropBusy, NotAllDeleted, OffReactor
 
 CHUNK = 256 * 1024  # octets that are read at once
 SETTLED = 1_000_000_000  # nanoseconds; coarser than any file system's clock ticks
+SCANS = 5  # tries to read two folders in a moment of peace
 REMEMBERED = 200_000  # messages in all the listings that are remembered
 
 _WIRE_SIZE = re.compile(r",W=(\d+)")
@@ -52,6 +52,8 @@ class Listing:
     """Each with its folder: ``new/…``, ``cur/…``."""
     sizes: list[int]
     """Octets on the wire."""
+    uids: list[str]
+    """Unique-ids."""
     measured: dict[str, int]
     """The sizes, by base name, that no name tells."""
     stamps: tuple[int, int] | None
@@ -82,7 +84,10 @@ class Maildrops:
             raise trouble(error) from error
 
     async def _open(self, mailbox: Path) -> Maildrop:
-        lock = _lock(mailbox)
+        try:
+            lock = lock_folder(mailbox)
+        except BlockingIOError:
+            raise MaildropBusy from None
         try:
             return Maildrop(mailbox, await self._list(mailbox), lock, self._off_reactor)
         except BaseException:
@@ -109,17 +114,6 @@ class Maildrops:
             self._messages -= len(listing.names)
 
 
-def _lock(mailbox: Path) -> int:
-    """An exclusive lock on the folder itself; it ends with its descriptor, so a crash frees it."""
-    descriptor = os.open(mailbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise MaildropBusy from None
-    return descriptor
-
-
 def _stamps(mailbox: Path) -> tuple[int, int]:
     return (mailbox / "new").stat().st_mtime_ns, (mailbox / "cur").stat().st_mtime_ns
 
@@ -129,14 +123,13 @@ def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
 
     :raises OSError: where a part of it cannot be read: better no maildrop than half of one.
     """
-    stamps = _stamps(mailbox)
+    found, stamps = _scan(mailbox)
     # A change within one tick of the file system's clock leaves no trace: such a stamp proves nothing.
-    settled = time.time_ns() - max(stamps) > SETTLED
-    found = sorted((name, folder) for folder in ("new", "cur") for name in _names(mailbox / folder))
+    settled = stamps is not None and time.time_ns() - max(stamps) > SETTLED
     names: list[str] = []
     sizes: list[int] = []
     still_measured: dict[str, int] = {}
-    for name, folder in found:
+    for name, folder in sorted(found.values()):
         told = _WIRE_SIZE.search(base(name))
         size = int(told[1]) if told else measured.get(base(name))
         if size is None:
@@ -148,7 +141,34 @@ def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
             still_measured[base(name)] = size
         names.append(f"{folder}/{name}")
         sizes.append(size)
-    return Listing(names, sizes, still_measured, stamps if settled else None)
+    return Listing(names, sizes, _uids(names), still_measured, stamps if settled else None)
+
+
+def _scan(mailbox: Path) -> tuple[dict[str, tuple[str, str]], tuple[int, int] | None]:
+    """The names of all messages and their folders, by base name, and the folders' times of change.
+
+    Another program may rename while we read: what it renames can be met twice, or not at all. So a scan
+    counts when nothing has changed meanwhile; if things never calm down (``None`` for the times), all that
+    was met in several scans is what there is.
+    """
+    met: dict[str, tuple[str, str]] = {}
+    for _ in range(SCANS):
+        before = _stamps(mailbox)
+        found = {base(name): (name, folder) for folder in ("new", "cur") for name in _names(mailbox / folder)}
+        if _stamps(mailbox) == before:
+            return found, before
+        met |= found
+    return met, None
+
+
+def _uids(names: list[str]) -> list[str]:
+    bases = [base(name.partition("/")[2]) for name in names]
+    parts = [unique_part(name) for name in bases]
+    count = Counter(parts)
+    return [
+        part if count[part] == 1 and _UID.fullmatch(part) else _digest(name)
+        for name, part in zip(bases, parts, strict=True)
+    ]
 
 
 def _names(folder: Path) -> list[str]:
@@ -194,6 +214,8 @@ class Maildrop:
     def __init__(self, mailbox: Path, listing: Listing, lock: int, off_reactor: OffReactor) -> None:
         self._mailbox = mailbox
         self._names = listing.names
+        self._uids = listing.uids
+        self._moved: dict[str, tuple[str, str]] = {}
         self._lock = lock
         self._off_reactor = off_reactor
         self.sizes = listing.sizes
@@ -226,12 +248,12 @@ class Maildrop:
             try:
                 self._unlink(name)
             except OSError as error:
-                failures.append(f"{error.filename}: {error.strerror}")
+                failures.append(str(trouble(error)))
         for folder in ("new", "cur"):
             try:
                 sync_folder(self._mailbox / folder)
             except OSError as error:
-                failures.append(f"{error.filename}: {error.strerror}")
+                failures.append(str(trouble(error)))
         if failures:
             raise NotAllDeleted("; ".join(failures[:3]))
 
@@ -247,22 +269,14 @@ class Maildrop:
 
         :raises FileNotFoundError: where it is gone.
         """
-        wanted = base(Path(name).name)
-        for folder in ("new", "cur"):
-            for there in _names(self._mailbox / folder):
-                if base(there) == wanted:
-                    return f"{folder}/{there}"
+        wanted = base(name.partition("/")[2])
+        for scanned in (False, True):
+            if scanned:
+                self._moved, _ = _scan(self._mailbox)
+            there, folder = self._moved.get(wanted, ("", ""))
+            if there and (self._mailbox / folder / there).exists():
+                return f"{folder}/{there}"
         raise FileNotFoundError(name)
-
-    @cached_property
-    def _uids(self) -> list[str]:
-        names = [Path(name).name for name in self._names]
-        parts = [unique_part(name) for name in names]
-        count = Counter(parts)
-        return [
-            part if count[part] == 1 and _UID.fullmatch(part) else _digest(base(name))
-            for name, part in zip(names, parts, strict=True)
-        ]
 
 
 def _digest(name: str) -> str:

@@ -38,8 +38,12 @@ class Claim:
 
     @property
     def for_oneself(self) -> bool:
-        """Whether nobody else's mailbox is wanted, as we let nobody act for another."""
-        return self.acting_for.lower() in (b"", self.name.lower())
+        """Whether nobody else's mailbox is wanted, as we let nobody act for another.
+
+        Who logs in by the part before the @ alone may name himself in full.
+        """
+        name, acting_for = self.name.lower(), self.acting_for.lower()
+        return acting_for in (b"", name) or acting_for.partition(b"@")[0] == name
 
 
 async def plain(ask: Respond, initial: bytes | None) -> Claim:

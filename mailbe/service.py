@@ -5,6 +5,7 @@ This is the only place where the protocols and what stands behind them meet.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import shutil
@@ -31,7 +32,7 @@ from mailbe.accounts.checker import MD5Checker
 from mailbe.accounts.database import Accounts
 from mailbe.conversation import Begin, Listener
 from mailbe.durable import Writer
-from mailbe.interfaces import OffReactor
+from mailbe.interfaces import OffReactor, TryLater
 from mailbe.maildata import Maildata, Unusable
 from mailbe.maildir import Maildrops
 from mailbe.pop3.session import Authorization
@@ -110,12 +111,22 @@ class MailService(Service):
                 self._listen(name, description, begins[name])
 
     def startService(self) -> None:
+        """Begin to serve.
+
+        :raises CannotStart:
+        """
+        try:
+            self._maildata.prepare()  # again: twistd may have become another user since
+            step = self._next_step()
+        except (Unusable, TryLater) as error:
+            raise CannotStart(str(error)) from error
+        # Last, as a process with threads does not end by itself.
         super().startService()
         self._writer.start()
         self._hashing.start()
         for name, port in self._ports:
             log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
-        log.info("{step}", step=self._next_step())
+        log.info("{step}", step=step)
 
     def stopService(self) -> Deferred[None]:
         """Take no more clients, finish what they are at, store what has arrived."""
@@ -128,6 +139,8 @@ class MailService(Service):
         self._writer.stop()
         self._hashing.stop()
         self._accounts.close()
+        with contextlib.suppress(OSError):
+            self._maildata.pid.unlink()
         if self._lock is not None:
             os.close(self._lock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 from pathlib import Path
@@ -84,12 +85,14 @@ class Options(usage.Options):
         """There are options only."""
 
     def postOptions(self) -> None:
+        if not self["maildata"]:
+            raise usage.UsageError("--maildata is empty: name a folder")
         if self["password-scheme"] not in schemes.CHOICES:
             raise usage.UsageError(
                 f"--password-scheme {self['password-scheme']!a}: choose {' or '.join(schemes.CHOICES)}"
             )
-        if not (self["max-size"].isascii() and self["max-size"].isdigit() and int(self["max-size"])):
-            raise usage.UsageError(f"--max-size {self['max-size']!a}: give a number of octets")
+        if not re.fullmatch("0*[1-9][0-9]{0,18}", self["max-size"]):
+            raise usage.UsageError(f"--max-size {self['max-size'][:40]!a}: give a number of octets")
         if self.parent is not None and self.parent["pidfile"] == "twistd.pid":
             # The lock on maildata tells two servers on one folder, and who holds it; a file in the current
             # folder would only keep a server with a folder of its own from being started here.
@@ -118,7 +121,10 @@ class ForegroundService(MailService):
             stop(REFUSED, error)
 
     def startService(self) -> None:
-        super().startService()
+        try:
+            super().startService()
+        except CannotStart as error:
+            stop(REFUSED, error)
         # Handlers of our own: with Twisted's, a service that was asked to stop ends as if the signal had killed it.
         self._reactor.callWhenRunning(self._watch_signals)
 

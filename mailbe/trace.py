@@ -8,7 +8,7 @@ from email.utils import formatdate
 from mailbe.address import Address, is_domain, literal
 
 MAX_HOPS = 100  # RFC 5321 6.3: "normally at least 100 Received entries"
-_MAX_NAME = 4096  # octets of a field's first line that are kept to read its name; no real one is longer
+_LONGEST_NAME = 1000  # octets of a line in which its field's name is looked for: RFC 5321 4.5.3.1.6's longest line
 
 
 def return_path(reverse_path: Address | None) -> bytes:
@@ -47,38 +47,50 @@ class HeaderFilter:
     def __init__(self) -> None:
         self.hops = 0
         self._in_header = True
-        self._line = b""  # the beginning of a line whose end has not come
+        self._held = b""  # the beginning of a line, too little of it to tell what it is
+        self._begun = False  # whether what comes next goes on with a line whose beginning is passed on
         self._drop = False  # whether the field that we are in is taken out
 
     def feed(self, chunk: bytes) -> bytes:
         """What of the letter, with ``chunk``, can be passed on now."""
         if not self._in_header:
             return chunk
-        *lines, self._line = (self._line + chunk).split(b"\r\n")
+        text, self._held = self._held + chunk, b""
         kept: list[bytes] = []
-        for number, line in enumerate(lines):
-            if not line:
+        begin = 0
+        while begin < len(text):
+            end = text.find(b"\r\n", begin) + 2
+            if end < 2:
+                self._hold(text[begin:], kept)
+                break
+            if end == begin + 2 and not self._begun:
                 self._in_header = False
-                rest = b"\r\n".join([*lines[number:], self._line])
-                self._line = b""
-                return b"".join(kept) + rest
-            self._keep(line + b"\r\n", kept)
-        if len(self._line) > _MAX_NAME:
-            # Such a line is no header field; from here on it is all text.
-            self._in_header = False
-            kept.append(self._line)
-            self._line = b""
+                kept.append(text[begin:])
+                break
+            self._pass_on(text[begin:end], kept)
+            self._begun = False
+            begin = end
         return b"".join(kept)
 
     def end(self) -> bytes:
         """What is still held back when the letter is at its end."""
-        rest, self._line = self._line, b""
+        rest, self._held = self._held, b""
         return rest
 
-    def _keep(self, line: bytes, kept: list[bytes]) -> None:
-        if not line.startswith((b" ", b"\t")):
-            name = line.partition(b":")[0].rstrip(b" \t").lower()
+    def _hold(self, text: bytes, kept: list[bytes]) -> None:
+        """Deal with a line whose end has not come; nobody can make us hoard it."""
+        if len(text) <= _LONGEST_NAME and not self._begun:
+            self._held = text
+            return
+        whole = len(text) - text.endswith(b"\r")  # a CR may be half of the line's end
+        self._pass_on(text[:whole], kept)
+        self._begun = True
+        self._held = text[whole:]
+
+    def _pass_on(self, text: bytes, kept: list[bytes]) -> None:
+        if not self._begun and not text.startswith((b" ", b"\t")):
+            name = text[:_LONGEST_NAME].partition(b":")[0].rstrip(b" \t").lower()
             self._drop = name == b"return-path"
             self.hops += name == b"received"
         if not self._drop:
-            kept.append(line)
+            kept.append(text)

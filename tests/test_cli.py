@@ -79,7 +79,7 @@ class Adding(CommandCase):
     def test_it_works_in_a_folder_that_no_server_has_used(self):
         self.assertEqual(self.add(), "alice@localhost added\n")
         self.assertTrue(schemes.verify(b"password", self.account().record))
-        self.assertTrue(self.maildata.spool.is_dir())
+        self.assertFalse((self.maildata.root / "reception").exists())  # that is the server's to make
 
     def test_the_password_is_one_line_of_stdin(self):
         for name, given, password in (

@@ -246,13 +246,15 @@ class Clogged(WireCase):
         self.clock.advance(61)
         self.assertTrue(self.transport.disconnecting)
 
-    def test_is_cut_off_in_the_middle_of_a_long_reply(self) -> None:
+    def test_is_cut_off_and_nothing_more_of_it_is_obeyed(self) -> None:
         real = self.transport.write
         self.patch(self.transport, "write", lambda octets: (real(octets), self.wire.pauseProducing()))
-        self.say(b"chunks 3\r\n")
+        self.say(b"chunks 3\r\nb\r\n")
         self.clock.advance(61)
         self.assertTrue(self.transport.aborted)
+        self.heard()
         self.lose()
+        self.assertEqual(self.heard(), b"")
         self.assertTrue(self.session.closed_chunks)
         self.assertEqual(self.session.has_ended, 1)
 
@@ -266,6 +268,7 @@ class LongReplies(WireCase):
     def test_that_cannot_be_sent_to_their_end_are_not_ended(self) -> None:
         self.heard()
         self.say(b"broken-chunks\r\nb\r\n")
+        self.say(b"c\r\n")
         self.assertEqual((self.heard(), self.transport.aborted), (b"one\r\n", True))
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
@@ -285,6 +288,19 @@ class Leaving(WireCase):
         self.heard()
         self.session.slow[0].callback(b"a")
         self.assertEqual((self.session.has_ended, self.heard()), (1, b""))
+
+    def test_that_says_nothing_more_may_still_be_listening(self) -> None:
+        # printf … | nc: all is said, and the client's end is shut, before the first reply
+        self.heard()
+        self.say(b"a\r\nslow\r\n")
+        self.assertFalse(self.reading)  # so we hear of the end only when we read again
+        self.session.slow[0].callback(b"b")
+        self.wire.readConnectionLost()
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"a\r\nb\r\n", True))
+        self.wire.readConnectionLost()
+        self.wire.writeConnectionLost()
+        self.lose()
+        self.assertEqual(self.session.has_ended, 1)
 
     def test_while_we_work_is_asked_nothing_more(self) -> None:
         self.say(b"slow-ask\r\n")

@@ -23,7 +23,7 @@ class Disk:
         self.steps: list[str] = []
         self.fails: Callable[[str], bool] = lambda step: False
         self.error = errno.EIO
-        for name in ("fsync", "link", "unlink", "write", "mkdir"):
+        for name in ("fsync", "link", "unlink", "write", "mkdir", "close"):
             test.patch(os, name, self._watched(name, getattr(os, name)))
 
     def _watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +63,7 @@ class Storing(SynchronousTestCase):
         self.writer.store_all([self.parcel(*self.boxes)])
         disk = Disk(self)
         self.assertEqual(self.writer.store_all([self.parcel(*self.boxes)]), [None])
+        disk.steps = [step for step in disk.steps if not step.startswith("close")]
         self.assertEqual(disk.steps[:2], ["write spool/letter2", "fsync spool/letter2"])
         links = ["link spool/letter2 new/letter2"] * 2
         self.assertEqual(disk.steps[2:4], links)
@@ -134,6 +135,28 @@ class Storing(SynchronousTestCase):
         self.assertIsInstance(error, TryLater)
         self.assertFalse((self.root / "reception").exists())
 
+    def test_a_file_that_fails_to_close_is_on_the_disk_all_the_same(self) -> None:
+        disk = Disk(self)
+        disk.fails = lambda step: step == "close spool/letter1"
+        self.assertEqual(self.writer.store_all([self.parcel(self.boxes[0])]), [None])
+
+    def test_many_letters_at_once_need_few_descriptors(self) -> None:
+        disk = Disk(self)
+        self.writer.store_all([self.parcel(self.boxes[0]) for _ in range(5)])
+        opened = [step for step in disk.steps if "spool/" in step and step.startswith(("write", "close"))]
+        self.assertEqual([step.split()[0] for step in opened], ["write", "close"] * 5)
+
+    def test_a_letter_that_is_refused_does_not_come_back_after_a_power_cut(self) -> None:
+        for box in self.boxes:
+            make_mailbox(box)
+        self.writer.store_all([self.parcel(*self.boxes)])
+        disk = Disk(self)
+        disk.fails = lambda step: step == "fsync bob/new"
+        (error,) = self.writer.store_all([self.parcel(*self.boxes)])
+        self.assertIsInstance(error, TryLater)
+        taken_back = disk.steps.index("unlink new/letter2")
+        self.assertIn("fsync alice/new", disk.steps[taken_back:])
+
     def test_no_room_is_told_apart(self) -> None:
         disk = Disk(self)
         disk.error = errno.ENOSPC
@@ -196,6 +219,27 @@ class Thread(TestCase):
         self.assertEqual(len(list(root.glob("reception/*/new/letter*"))), 200)
         await gatherResults(waiting)
         self.assertEqual(list((root / "spool").iterdir()), [])
+
+    async def test_the_thread_outlives_whatever_goes_wrong_in_it(self) -> None:
+        root = Path(self.mktemp())
+        for folder in ("spool", "reception"):
+            make_folder(root / folder)
+        writer = Writer(reactor.callFromThread)  # type: ignore[attr-defined]
+        real = writer.store_all
+        outcomes = iter([ZeroDivisionError()])
+
+        def store_all(parcels: list[Parcel]) -> list[Exception | None]:
+            for error in outcomes:
+                raise error
+            return real(parcels)
+
+        self.patch(writer, "store_all", store_all)
+        writer.start()
+        self.addCleanup(writer.stop)
+        drafts = [Draft(root / "spool" / f"letter{number}") for number in range(2)]
+        parcels = [Parcel(draft, draft.path.name, (root / "reception" / "alice",)) for draft in drafts]
+        await self.assertFailure(writer.store(parcels[0]), ZeroDivisionError)
+        await writer.store(parcels[1])
 
     async def test_who_waits_is_told_of_a_failure(self) -> None:
         root = Path(self.mktemp())

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe import maildata
 from mailbe.address import Address
 from mailbe.maildata import Maildata, Unusable, folder_name
 from tests.storage import ALICE
@@ -17,9 +18,14 @@ from tests.test_address import locals_
 
 class FolderNames(SynchronousTestCase):
     def test_an_ordinary_address_is_its_folders_name(self) -> None:
-        for text in ("alice@localhost", "a.b+c_d-e@f.example", "a=b!c#d@[192.0.2.1]"):
-            name = folder_name(Address.parse(text))
-            self.assertEqual(name.replace("%5B", "[").replace("%5D", "]"), text)
+        for text in ("alice@localhost", "a.b+c_d-e=f@g.example"):
+            self.assertEqual(folder_name(Address.parse(text)), text)
+
+    def test_case_does_not_make_another_folder(self) -> None:
+        self.assertEqual(folder_name(Address("Alice", "LocalHost")), "alice@localhost")
+
+    def test_what_a_shell_would_read_is_encoded(self) -> None:
+        self.assertEqual(folder_name(Address("a$b`&'", "[127.0.0.1]")), "a%24b%60%26%27@%5B127.0.0.1%5D")
 
     @given(locals_)
     def test_no_address_leads_anywhere_else(self, local: str) -> None:
@@ -29,8 +35,8 @@ class FolderNames(SynchronousTestCase):
         self.assertFalse(name.startswith("."))
         self.assertTrue(name.isascii() and name.isprintable())
 
-    @given(st.lists(locals_, min_size=2, max_size=2, unique=True))
-    def test_no_two_addresses_share_a_folder(self, two: list[str]) -> None:
+    @given(st.lists(locals_, min_size=2, max_size=2, unique_by=str.casefold))
+    def test_no_two_accounts_share_a_folder(self, two: list[str]) -> None:
         self.assertNotEqual(*(folder_name(Address(local, "localhost")) for local in two))
 
 
@@ -66,15 +72,47 @@ class Folder(SynchronousTestCase):
         os.close(lock)
         os.close(self.maildata.lock())
 
-    def test_a_lock_that_cannot_be_made_is_named(self) -> None:
-        self.maildata.prepare()
-        (self.maildata.root / "lock").mkdir()
+    def test_a_lock_that_cannot_be_had_is_named(self) -> None:
         self.assertRaises(Unusable, self.maildata.lock)
 
-    def test_the_spool_is_swept(self) -> None:
+    def test_the_lock_holds_whatever_happens_to_the_file_that_names_its_holder(self) -> None:
         self.maildata.prepare()
-        (self.maildata.spool / "half a letter").write_text("")
+        self.maildata.pid.mkdir()  # it cannot even be written
+        lock = self.maildata.lock()
+        self.maildata.pid.rmdir()
+        self.assertIn("process unknown", str(self.assertRaises(Unusable, self.maildata.lock)))
+        os.close(lock)
+
+    def test_the_spool_is_swept_of_letters_and_of_nothing_else(self) -> None:
+        self.maildata.prepare()
+        name = "1700000000.M000001P2Q000003.host"
+        (self.maildata.spool / name).write_text("half a letter")
+        (self.maildata.spool / "somebody's file").write_text("")
+        (self.maildata.spool / f"{name}-folder").mkdir()
         self.assertEqual((self.maildata.sweep(), self.maildata.sweep()), (1, 0))
+        self.assertEqual(len(list(self.maildata.spool.iterdir())), 2)
+
+    def test_a_spool_that_cannot_be_swept_is_named(self) -> None:
+        error = self.assertRaises(Unusable, self.maildata.sweep)
+        self.assertIn("spool", str(error))
+
+    def test_what_was_made_without_waiting_for_the_disk_is_synced(self) -> None:
+        self.maildata.prepare()
+        synced: list[Path] = []
+        self.patch(maildata, "sync_folder", synced.append)
+        self.maildata.prepare()
+        self.assertEqual(synced, [self.maildata.root, self.maildata.root.parent])
+
+    def test_the_accounts_need_the_folder_and_nothing_in_it(self) -> None:
+        self.maildata.prepare_root()
+        self.assertEqual(list(self.maildata.root.iterdir()), [])
+
+    def test_mail_is_in_its_new_place_before_it_goes_from_the_old(self) -> None:
+        self.maildata.prepare()
+        self.maildata.reception(ALICE).mkdir()
+        synced: list[Path] = []
+        self.patch(maildata, "sync_folder", synced.append)
+        self.assertEqual([self.maildata.put_aside(ALICE), self.maildata.root / "reception"], synced)
 
     def test_the_mail_of_a_removed_account_is_put_aside(self) -> None:
         self.maildata.prepare()

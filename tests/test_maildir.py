@@ -132,6 +132,37 @@ class UniqueIds(MaildropCase):
         # "1.a" is nobody's even when one of them is gone: who has seen the one has not seen the other.
         self.assertNotIn("1.a", uids)
 
+    def test_a_letter_that_is_met_twice_is_one(self) -> None:
+        self.put("5.a")
+        self.put("5.a:2,S", folder="cur")
+        self.assertEqual(self.uids(), ["5.a"])
+
+    def test_a_letter_that_moves_while_it_is_listed_is_neither_lost_nor_doubled(self) -> None:
+        names = [f"{number}.a,S=7,W=7" for number in range(5)]
+        for name in names:
+            self.put(name)
+        real = maildir._names
+        moves = iter(names[:3])
+
+        def meanwhile(folder: Path) -> list[str]:
+            found = real(folder)
+            if folder.name == "new":
+                for name in moves:
+                    (self.box / "new" / name).rename(self.box / "cur" / f"{name}:2,S")
+                    break
+            return found
+
+        self.patch(maildir, "_names", meanwhile)
+        self.settle()
+        self.assertEqual(self.uids(), [f"{number}.a" for number in range(5)])
+
+    def test_letters_that_never_stop_moving_are_listed_all_the_same(self) -> None:
+        self.put("1.a,S=7,W=7")
+        stamps = iter(range(100))
+        self.patch(maildir, "_stamps", lambda box: (next(stamps), 0))
+        for _ in range(2):
+            self.assertEqual(self.uids(), ["1.a"])
+
 
 class Locks(MaildropCase):
     def test_a_second_session_is_refused_until_the_first_has_ended(self) -> None:
@@ -184,6 +215,20 @@ class Changes(MaildropCase):
         self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0])))
         maildrop.close()
         self.assertEqual(self.uids(), [])
+
+    def test_many_letters_that_moved_are_found_by_one_look(self) -> None:
+        for number in range(9):
+            self.put(f"{number}.a,S=7,W=7")
+        maildrop = self.open()
+        for path in list((self.box / "new").iterdir()):
+            path.rename(self.box / "cur" / f"{path.name}:2,S")
+        looks: list[Path] = []
+        real = maildir._scan
+        self.patch(maildir, "_scan", lambda box: looks.append(box) or real(box))
+        for index in range(9):
+            self.assertEqual(b"".join(maildrop.read(index)), b"Hello\r\n")
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete(range(9))))
+        self.assertEqual(len(looks), 1)
 
     def test_a_letter_that_was_taken_is_gone_and_deleting_it_is_no_failure(self) -> None:
         path = self.put("1.a,S=7,W=7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import poplib
 import smtplib
 import socket
@@ -87,7 +88,7 @@ class Serving(TestCase):
     async def test_what_a_crash_left_in_the_spool_is_swept(self) -> None:
         maildata = Maildata(Path(self.mktemp()))
         maildata.prepare()
-        (maildata.spool / "half a letter").write_text("")
+        (maildata.spool / "1700000000.M000001P2Q000003.host").write_text("half a letter")
         await self.start(str(maildata.root))
         self.assertEqual(list(maildata.spool.iterdir()), [])
 
@@ -130,6 +131,17 @@ class Refusing(SynchronousTestCase):
         root.parent.mkdir(parents=True, exist_ok=True)
         root.write_text("a file")
         self.assertIn(str(root), self.refused(str(root / "maildata")))
+
+    def test_a_folder_that_the_user_it_runs_as_may_not_use(self) -> None:
+        # twistd --uid: what was prepared as one user is looked at again as the other.
+        server = MailService(configuration(self.mktemp()), reactor)
+        server.privilegedStartService()
+        self.patch(os, "access", lambda path, mode: False)
+        error = self.assertRaises(CannotStart, server.startService)
+        for _, port in server._ports:
+            port.stopListening()
+        self.assertIn("may not write", str(error))
+        self.assertFalse(server._writer._thread.is_alive())
 
     def test_accounts_that_are_none(self) -> None:
         root = Path(self.mktemp())

@@ -76,6 +76,8 @@ class Parsing(OptionsCase):
             (["--password-scheme", "rot13"], "--password-scheme"),
             (["--max-size", "big"], "--max-size"),
             (["--max-size", "0"], "--max-size"),
+            (["--max-size", "9" * 5000], "--max-size"),
+            (["--maildata", ""], "--maildata"),
         ):
             status, said = self.stopped(self.parse, *wrong)
             self.assertEqual(status, 2, wrong)
@@ -99,8 +101,10 @@ class Making(OptionsCase):
             raise CannotStart("the port is taken")
 
         self.patch(MailService, "privilegedStartService", fail)
+        self.patch(MailService, "startService", fail)
         service = tap.makeService(self.parse())
-        self.assertEqual(self.stopped(service.privilegedStartService), (1, "mailbe: the port is taken\n"))
+        for start in (service.privilegedStartService, service.startService):
+            self.assertEqual(self.stopped(start), (1, "mailbe: the port is taken\n"))
 
     def test_in_the_background_twistd_tells_it(self) -> None:
         def fail(self: MailService) -> None:

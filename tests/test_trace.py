@@ -52,10 +52,18 @@ class Header(SynchronousTestCase):
         for text in (b"", b"\r\n", b"Subject: a", b"Subject: a\r\n", b"no header at all\r\n"):
             self.assertEqual(through(text, []), (text, 0))
 
+    @given(st.lists(st.integers(0, 10_000), max_size=8))
+    def test_nor_does_it_within_a_long_line(self, at: list[int]) -> None:
+        text = b"X-Long: %b\r\nReturn-Path: %b\r\n\t%b\r\nReceived: b\r\n\r\nReturn-Path: c\r\n"
+        long = b"x" * 3000
+        kept = b"X-Long: %b\r\nReceived: b\r\n\r\nReturn-Path: c\r\n" % long
+        self.assertEqual(through(text % (long, long, long), at), (kept, 1))
+
     def test_a_line_without_end_is_not_hoarded(self) -> None:
         header = HeaderFilter()
         self.assertEqual(header.feed(b"x" * 5000), b"x" * 5000)
-        self.assertEqual(header.feed(b"Return-Path: a\r\n"), b"Return-Path: a\r\n")
+        self.assertEqual(header.feed(b"x" * 5000 + b"\r"), b"x" * 5000)
+        self.assertEqual(header.feed(b"\nReturn-Path: a\r\nb"), b"\r\n")
 
 
 class Lines(SynchronousTestCase):

@@ -66,6 +66,8 @@ _BY_NAME = _EVERY.where(_ACCOUNTS.c.name == bindparam("name")).limit(2)
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "end the program that holds it locked",
     sqlite3.SQLITE_CANTOPEN: "change its owner or choose another folder with --maildata",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "make room on its disk, or see what is wrong with it",
     sqlite3.SQLITE_READONLY: "change its owner or choose another folder with --maildata",
 }
 _NO_DATABASE = "put a backup in its place, or move it away to begin without accounts"

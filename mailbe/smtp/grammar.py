@@ -18,7 +18,7 @@ MAX_PATH = 256  # octets with its angle brackets, RFC 5321 4.5.3.1.3
 _Parameters = dict[str, str | None]  # keyword in capitals, and value where there is one (RFC 5321 4.1.1.11)
 
 # A source route (RFC 5321 4.1.2, A-d-l) is read and thrown away, as 3.3 and appendix C ask.
-_PATH = re.compile(rf'<(?:@{DOMAIN}(?:,@{DOMAIN})*:)?((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: +(.*))?', re.DOTALL)
+_PATH = re.compile(rf'<(?:@{DOMAIN}(?:,@{DOMAIN})*:(?!>))?((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: +(.*))?', re.DOTALL)
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _NAME = re.compile(rb"[!-~]{1,255}")
 
@@ -145,4 +145,4 @@ def _known(keyword: str) -> Callable[[str | None], Any]:
 
 
 def _unknown(keyword: str) -> Refusal:
-    return Refusal(555, f"5.5.4 {keyword} is not known here")
+    return Refusal(555, f"5.5.4 {keyword[:60]} is not known here")
