@@ -5,7 +5,9 @@ import io
 import os
 import pty
 import select
+import shlex
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -265,6 +267,15 @@ class Removing(CommandCase):
         self.assertEqual((Path(line.removeprefix(start)) / "reception/new/1").read_text(), "letter")
         self.assertFalse(new.exists())
 
+    def test_mail_that_was_left_behind_is_put_aside_by_removing_it_again(self):
+        self.add()
+        (self.maildata.reception(ALICE) / "new").mkdir(parents=True)
+        (self.root / "removed").write_text("a file where a folder should be")
+        self.assertIn("remove it again", self.refused("remove", "alice@localhost"))
+        (self.root / "removed").unlink()
+        self.assertIn("its mail lies in", self.done("remove", "alice@localhost"))
+        self.refused("remove", "alice@localhost")
+
     def test_mail_that_cannot_be_moved_is_told(self):
         self.add()
         self.maildata.reception(ALICE).mkdir(parents=True)
@@ -359,6 +370,20 @@ class Importing(CommandCase):
 
 
 class Trouble(CommandCase):
+    def piped(self, command):
+        """Run ``mailbe user list`` in a shell, in place of LIST in ``command``; returns its stderr."""
+        self.add()
+        program = f"from mailbe.cli import main; raise SystemExit(main(['--maildata', {str(self.root.absolute())!r}, "
+        line = shlex.join([sys.executable, "-c", program + "'user', 'list']))"])
+        shell = ["bash", "-c", command.replace("LIST", line)]
+        return subprocess.run(shell, cwd=CHECKOUT, capture_output=True, text=True, check=False).stderr
+
+    def test_a_reader_that_has_had_enough_is_no_error(self):
+        self.assertEqual(self.piped("(sleep 0.1; LIST) | true"), "")
+
+    def test_output_that_cannot_be_written_is_one_line(self):
+        self.assertRegex(self.piped("LIST >/dev/full"), r"\Amailbe: output: No space left on device\n\Z")
+
     def test_a_broken_database_is_one_line(self):
         self.maildata.prepare()
         self.maildata.accounts.write_text("broken " * 1000)
