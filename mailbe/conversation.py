@@ -177,11 +177,15 @@ class Conversation(LineReceiver, TimeoutMixin):
         if self._hung_up:
             return fail(PeerGone())
         self._reply(question)
-        self._question = Deferred()
+        self._question = answer = Deferred[bytes]()
         if body is not None:
             self._body = body
             self.setRawMode()
-        return self._question
+        if self._command is not None:
+            # The command has waited for something of ours: nobody but us sends this and reads on.
+            self._flush()
+            self._settle()
+        return answer
 
     # What the service calls.
 

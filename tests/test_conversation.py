@@ -151,6 +151,16 @@ class Order(WireCase):
         self.say(b"ask\r\nthis\r\nb\r\n")
         self.assertEqual((self.heard(), self.reading), (b"what?\r\nyou said this\r\nb\r\n", True))
 
+    def test_a_question_may_come_after_waiting(self) -> None:
+        for segments in ([b"slow-ask\r\nthis\r\nb\r\n"], [b"slow-ask\r\n", b"this\r\n", b"b\r\n"]):
+            self.connect()
+            self.heard()
+            self.say(segments[0])
+            self.session.slow[0].callback(b"")
+            for segment in segments[1:]:
+                self.say(segment)
+            self.assertEqual((self.heard(), self.reading), (b"what?\r\nyou said this\r\nb\r\n", True))
+
     def test_errors_become_replies(self) -> None:
         self.heard()
         self.say(b"refuse\r\nlater\r\nbug\r\nb\r\n")
