@@ -1,0 +1,1 @@
+"""End to end: real twistd processes and the programs that people read their mail with."""

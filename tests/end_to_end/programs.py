@@ -1,0 +1,94 @@
+"""The programs of others that tests need: the Debian packages that bring them, finding and running them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+PACKAGES = {
+    "curl": "curl",
+    "dovecot": "dovecot-pop3d",
+    "mpop": "mpop",
+    "msmtp": "msmtp",
+    "mutt": "mutt",
+    "swaks": "swaks",
+    "thunderbird": "thunderbird",
+}
+SECONDS = 60  # the most that one run may take
+
+# First Thunderbird itself, not the shell script of the same name in /usr/bin; last the daemons.
+_PATH = os.pathsep.join(["/usr/lib/thunderbird", os.environ.get("PATH", os.defpath), "/usr/sbin"])
+
+_Tests = TypeVar("_Tests", bound=Callable[..., object])
+
+
+def find(program: str) -> str | None:
+    """The path of ``program``, or ``None`` where it is not installed."""
+    return shutil.which(program, path=_PATH)
+
+
+def needs(*programs: str) -> Callable[[_Tests], _Tests]:
+    """Skip a test method or a class of tests where a program is missing, and name its Debian package."""
+    missing = sorted({PACKAGES[program] for program in programs if not find(program)})
+
+    def mark(tests: _Tests) -> _Tests:
+        if missing:
+            tests.skip = f"needs the Debian package {' and '.join(missing)}"  # type: ignore[attr-defined]
+        return tests
+
+    return mark
+
+
+def run(home: Path, program: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Run a program in the folder ``home``, its user's home; it must end well. Returns what it printed."""
+    done = subprocess.run(
+        [find(program) or program, *arguments],
+        cwd=home,
+        env=os.environ | {"HOME": str(home)},
+        input=stdin,
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, f"{program} {' '.join(arguments)}: status {done.returncode}\n{said}"
+    return done.stdout
+
+
+def run_on_a_terminal(home: Path, program: str, *arguments: str) -> None:
+    """Run a full-screen program that ends by itself, and well, in the folder ``home``, its user's home."""
+    ours, theirs = pty.openpty()
+    screen = bytearray()
+
+    def watch() -> None:
+        try:
+            while octets := os.read(ours, 65536):
+                screen.extend(octets)
+        except OSError:
+            pass  # how a terminal tells that the program is gone
+
+    with subprocess.Popen(
+        [find(program) or program, *arguments],
+        cwd=home,
+        env=os.environ | {"HOME": str(home), "TERM": "vt100"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            status = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = None
+        watcher.join()
+    os.close(ours)
+    assert status == 0, f"{program}: status {status}\n{screen.decode(errors='replace')}"

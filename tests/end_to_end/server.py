@@ -1,0 +1,221 @@
+"""A real mailbe server in a process of its own, on a scratch maildata, for the tests to talk to."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ALICE, BOB = "alice@localhost", "bob@localhost"
+PASSWORDS = {ALICE: "white-rabbit-7", BOB: "mock-turtle-9"}
+PROTOCOLS = ("smtp", "submission", "pop3")
+START_SECONDS = 30
+STOP_SECONDS = 5  # what the service promises
+
+_Value = TypeVar("_Value")
+
+
+def eventually(condition: Callable[[], _Value], what: str, seconds: float = 10) -> _Value:
+    """Wait until ``condition()`` is true, and return what it returned; fail after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+    return value
+
+
+def environment() -> dict[str, str]:
+    """The environment in which a program finds this checkout and its plugin."""
+    path = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+
+
+def twistd(*arguments: str) -> list[str]:
+    """The command line of the service."""
+    return [str(Path(sys.executable).with_name("twistd")), "-n", "mailbe", *arguments]
+
+
+def mailbe(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the mailbe command to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", "from mailbe.cli import main; raise SystemExit(main())", *arguments],
+        env=environment(),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def user(maildata: Path, verb: str, address: str, password: str) -> None:
+    """``mailbe user add`` and ``mailbe user passwd``."""
+    command = ["--maildata", str(maildata), "user", verb, address, "--password-stdin"]
+    done = mailbe(*command, stdin=password + "\n")
+    assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+class Server:
+    """One ``twistd -n mailbe`` process. As a context manager it is stopped at the end, and must stop well."""
+
+    def __init__(
+        self,
+        maildata: Path,
+        *options: str,
+        protocols: Sequence[str] = PROTOCOLS,
+        interface: str = "127.0.0.1",
+        working_directory: Path | None = None,
+    ) -> None:
+        self.maildata = maildata
+        self.ports: dict[str, int] = {}
+        self._protocols = protocols
+        self._options = options
+        self._endpoint = f"tcp:0:interface={interface}"
+        self._working_directory = working_directory or maildata.parent
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+
+    @property
+    def smtp(self) -> int:
+        return self.ports["smtp"]
+
+    @property
+    def submission(self) -> int:
+        return self.ports["submission"]
+
+    @property
+    def pop3(self) -> int:
+        return self.ports["pop3"]
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def stdout(self) -> str:
+        """The log of the present or last run."""
+        return self._output("stdout").read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._output("stderr").read_text(errors="replace")
+
+    @property
+    def said(self) -> str:
+        """The end of all it wrote, for the message of a failure."""
+        return "".join((self.stdout + self.stderr).splitlines(keepends=True)[-30:])
+
+    def mailbox(self, kind: str, address: str) -> Path:
+        """The Maildir of ``address``; ``kind`` is ``reception`` or ``envoi``."""
+        return self.maildata / kind / address
+
+    def letters(self, kind: str, address: str) -> list[Path]:
+        """The files of the letters in one mailbox, oldest first."""
+        mailbox = self.mailbox(kind, address)
+        return sorted([*mailbox.glob("new/*"), *mailbox.glob("cur/*")], key=lambda path: path.name)
+
+    def start(self) -> Self:
+        """Start the process and wait until it answers."""
+        endpoints = [word for protocol in self._protocols for word in (f"--{protocol}", self._endpoint)]
+        arguments = ["--maildata", str(self.maildata), *endpoints, *self._options]
+        self._starts += 1
+        with self._output("stdout").open("wb") as stdout, self._output("stderr").open("wb") as stderr:
+            self._process = subprocess.Popen(
+                twistd(*arguments),
+                cwd=self._working_directory,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        try:
+            eventually(self._listens, "the server listens", START_SECONDS)
+            # It listens before its main loop runs; when it answers, it does.
+            with socket.create_connection(("127.0.0.1", min(self.ports.values())), START_SECONDS) as connection:
+                assert connection.recv(1), "the server says nothing"
+        except (AssertionError, OSError) as error:
+            self.kill()
+            raise AssertionError(f"{error}\n{self.said}") from None
+        return self
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send the process a signal, and do not wait."""
+        assert self._process, "the server was not started"
+        self._process.send_signal(number)
+
+    def join(self) -> None:
+        """Wait for the end of a process that was told to stop: in time, status 0, no traceback."""
+        assert self._process, "the server was not started"
+        try:
+            status = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still there after {STOP_SECONDS} s\n{self.said}") from None
+        assert status == 0, f"status {status}\n{self.said}"
+        assert "Traceback" not in self.stdout + self.stderr, self.said
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Tell the process to stop, and see that it does."""
+        self.tell(number)
+        self.join()
+
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Stop the process if it still runs."""
+        if self.running:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error:
+            self.kill()
+        self.close()
+
+    def _output(self, stream: str) -> Path:
+        return self.maildata.with_name(f"{self.maildata.name}.{self._starts}.{stream}")
+
+    def _listens(self) -> bool:
+        found = re.findall(r"(\w+) listens on \S+:(\d+)$", self.stdout, re.MULTILINE)
+        self.ports = {protocol: int(port) for protocol, port in found}
+        if not self.running:
+            raise AssertionError("the server ended at once")
+        return set(self._protocols) <= set(self.ports)
+
+
+class EndToEndTestCase(SynchronousTestCase):
+    """Tests that start servers; each is stopped, and must stop well, when its test is over."""
+
+    def scratch(self) -> Path:
+        """A new, empty folder."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir(parents=True)
+        return folder
+
+    def serve(self, *options: str, maildata: Path | None = None) -> Server:
+        """A running server with the accounts of alice and bob."""
+        maildata = maildata or self.scratch() / "maildata"
+        for address, password in PASSWORDS.items():
+            user(maildata, "add", address, password)
+        server = Server(maildata, *options)
+        self.addCleanup(server.close)
+        return server.start()

@@ -1,0 +1,259 @@
+"""A real Thunderbird without a screen, used as people do: account, compose window, Get Messages, message pane."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.end_to_end.marionette import SECONDS, Marionette, ScriptError
+from tests.end_to_end.programs import find
+from tests.end_to_end.server import eventually
+
+PREFERENCES = {
+    # Take any free port; Thunderbird writes into the profile which one it is.
+    "marionette.port": 0,
+    # Its log, in thunderbird.log beside the profile, tells the whole conversation.
+    "devtools.console.stdout.chrome": True,
+    "mailnews.pop3.loglevel": "All",
+    "mailnews.smtp.loglevel": "All",
+    # Nothing that asks, informs, or calls a server of the makers.
+    "app.normandy.enabled": False,
+    "app.update.enabled": False,
+    "datareporting.healthreport.uploadEnabled": False,
+    "extensions.update.enabled": False,
+    "mail.inappnotifications.enabled": False,
+    "mail.provider.suppress_dialog_on_startup": True,
+    "mailnews.start_page.enabled": False,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "services.settings.server": "http://127.0.0.1:1/",
+    "toolkit.telemetry.enabled": False,
+    # Text goes out as it was written, no copy is kept here, and the connection is not kept for a next letter.
+    "mail.identity.default.compose_html": False,
+    "mail.identity.default.fcc": False,
+    "mail.smtpserver.default.quit_delay_ms": 0,
+    "mailnews.send_plaintext_flowed": False,
+    "mailnews.wraplength": 0,
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A letter as its reader has it."""
+
+    text: str
+    attachments: dict[str, bytes]
+
+
+class Thunderbird:
+    """One Thunderbird with a new profile under ``folder``; it runs inside a ``with`` statement."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._profile = folder / "profile"
+        self._profile.mkdir(parents=True)
+        lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items()]
+        (self._profile / "user.js").write_text("".join(lines))
+
+    def __enter__(self) -> Self:
+        program = find("thunderbird")
+        assert program, "Thunderbird is not installed"
+        # Two that share a folder for temporary files delete each other's letters.
+        folders = dict.fromkeys(("HOME", "TMPDIR"), str(self._folder))
+        environment = os.environ | folders | {"LANG": "C.UTF-8", "MOZ_CRASHREPORTER_DISABLE": "1"}
+        environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
+        command = [program, "--headless", "--no-remote", "--profile", str(self._profile)]
+        with (self._folder / "thunderbird.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, "--marionette", "--remote-allow-system-access"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._marionette = Marionette(eventually(self._port, "Thunderbird listens", SECONDS))
+            self._eventually("return main()?.document.readyState == 'complete' && !!main().gTabmail", "main window")
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # It may be gone before it has answered.
+        with contextlib.suppress(ScriptError, OSError):
+            self._marionette.command("Marionette:Quit", flags=["eForceQuit"])
+        self._marionette.close()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def add_account(
+        self,
+        address: str,
+        password: str,
+        *,
+        pop3: int,
+        smtp: int,
+        smtp_authentication: str = "passwordCleartext",
+        leave_on_server: bool = True,
+    ) -> None:
+        """Set up an account on these ports of this host, as the account assistant does at its end.
+
+        :param smtp_authentication: a name from Thunderbird's ``nsMsgAuthMethod``.
+        """
+        self._marionette.run(
+            """
+            const [address, password, pop3, smtp, authentication, leaveMessagesOnServer] = args;
+            const from = "resource:///modules/accountcreation/";
+            const {AccountConfig} = ChromeUtils.importESModule(from + "AccountConfig.sys.mjs");
+            const {CreateInBackend} = ChromeUtils.importESModule(from + "CreateInBackend.sys.mjs");
+            const {plain} = Ci.nsMsgSocketType, {passwordCleartext} = Ci.nsMsgAuthMethod;
+            const both = {hostname: "127.0.0.1", socketType: plain, username: address, password};
+            const config = new AccountConfig();
+            config.rememberPassword = true;
+            Object.assign(config.identity, {realname: "Test User", emailAddress: address});
+            Object.assign(config.incoming, both, {type: "pop3", port: pop3, auth: passwordCleartext,
+                leaveMessagesOnServer, loginAtStartup: false, downloadOnBiff: false, checkInterval: 600});
+            Object.assign(config.outgoing, both, {type: "smtp", port: smtp, addThisServer: true,
+                auth: Ci.nsMsgAuthMethod[authentication]});
+            const account = await CreateInBackend.createAccountInBackend(config);
+            account.incomingServer.doBiff = false;
+            MailServices.accounts.defaultAccount = account;
+            """,
+            *(address, password, pop3, smtp, smtp_authentication, leave_on_server),
+        )
+
+    def send(self, to: str, subject: str, text: str, attachment: Path) -> None:
+        """Write a message in a compose window and press its Send button; it must be sent."""
+        self._marionette.run(
+            """
+            const [to, subject, body, path] = args;
+            const make = (name, kind) => Cc["@mozilla.org/" + name + ";1"].createInstance(kind);
+            const file = make("file/local", Ci.nsIFile);
+            file.initWithPath(path);
+            const attachment = make("messengercompose/attachment", Ci.nsIMsgAttachment);
+            Object.assign(attachment, {url: Services.io.newFileURI(file).spec, name: file.leafName});
+            const fields = make("messengercompose/composefields", Ci.nsIMsgCompFields);
+            Object.assign(fields, {to, subject, body});
+            fields.addAttachment(attachment);
+            const message = make("messengercompose/composeparams", Ci.nsIMsgComposeParams);
+            message.identity = MailServices.accounts.defaultAccount.defaultIdentity;
+            message.format = Ci.nsIMsgCompFormat.PlainText;
+            message.composeFields = fields;
+            MailServices.compose.OpenComposeWindowWithParams(null, message);
+            """,
+            *(to, subject, text, str(attachment)),
+        )
+        self._eventually(
+            """
+            const w = composer();
+            return w?.gLoadingComplete && !w.gWindowLocked && w.GetCurrentEditor().document.body.textContent
+                && !w.document.getElementById("button-send").disabled;
+            """,
+            "a compose window whose Send button can be pressed",
+        )
+        # The outcome comes in its own time, and some failures are told in a dialog first.
+        self._marionette.run(
+            """
+            const window = main();
+            window.outcomeOfSending = "";
+            composer().gMsgCompose.addMsgSendListener({
+                QueryInterface: ChromeUtils.generateQI(["nsIMsgSendListener"]),
+                onStartSending() {}, onSendProgress() {}, onStatus() {}, onGetDraftFolderURI() {},
+                onSendNotPerformed() {}, onTransportSecurityError() {},
+                onStopSending(id, status, text) {
+                    window.outcomeOfSending = status ? `0x${(status >>> 0).toString(16)} ${text}` : "sent";
+                },
+            });
+            composer().document.getElementById("button-send").click();
+            """
+        )
+        outcome = self._eventually(
+            """
+            const dialogs = [...Services.wm.getEnumerator(null)].map(w => w.document.getElementById("infoBody"));
+            return main().outcomeOfSending || dialogs.find(Boolean)?.textContent;
+            """,
+            "an outcome of sending",
+        )
+        assert outcome == "sent", f"Thunderbird could not send: {outcome}"
+        self._eventually("return !composer()", "no compose window left")
+
+    def get_messages(self) -> int:
+        """Get Messages; returns how many came."""
+        return int(
+            self._marionette.run(
+                """
+                const before = inbox().getTotalMessages(false);
+                const status = await new Promise(resolve => MailServices.pop3.GetNewMail(null, {
+                    QueryInterface: ChromeUtils.generateQI(["nsIUrlListener"]),
+                    OnStartRunningUrl() {},
+                    OnStopRunningUrl(url, status) { resolve(status); },
+                }, inbox(), server()));
+                if (status) throw new Error("Get Messages: 0x" + (status >>> 0).toString(16));
+                return inbox().getTotalMessages(false) - before;
+                """
+            )
+        )
+
+    def read(self, subject: str) -> Shown:
+        """Select a message in the inbox; returns what the message pane shows, and the attachments saved from it."""
+        self._eventually(
+            """
+            const pane = main().gTabmail.currentAbout3Pane;
+            if (pane.gFolder?.URI != inbox().URI) pane.displayFolder(inbox().URI);
+            const rows = [...Array(pane.gDBView?.rowCount ?? 0).keys()];
+            const row = rows.find(row => pane.gDBView.getMsgHdrAt(row).mime2DecodedSubject == args[0]);
+            if (row === undefined) return false;
+            pane.threadTree.selectedIndex = row;
+            return true;
+            """,
+            f"a message {subject!r} in the inbox",
+            subject,
+        )
+        text, names = self._eventually(
+            """
+            const pane = main().gTabmail.currentAboutMessage;
+            if (pane?.gMessage?.mime2DecodedSubject != args[0] || !pane.msgLoaded) return null;
+            const text = pane.getMessagePaneBrowser().contentDocument.querySelector(".moz-text-plain");
+            return text && [text.textContent, pane.currentAttachments.map(attachment => attachment.name)];
+            """,
+            f"the message {subject!r} in the message pane",
+            subject,
+        )
+        return Shown(text, {name: self._save(name) for name in names})
+
+    def _save(self, name: str) -> bytes:
+        target = self._folder / "saved"
+        self._marionette.run(
+            """
+            const pane = main().gTabmail.currentAboutMessage;
+            await pane.currentAttachments.find(attachment => attachment.name == args[0]).saveToFile(args[1], true);
+            """,
+            *(name, str(target)),
+        )
+        return target.read_bytes()
+
+    def _port(self) -> int:
+        assert self._process.poll() is None, "Thunderbird ended at once"
+        with contextlib.suppress(FileNotFoundError):
+            return int((self._profile / "MarionetteActivePort").read_text() or 0)
+        return 0
+
+    def _eventually(self, script: str, what: str, *arguments: object) -> Any:
+        return eventually(lambda: self._marionette.run(script, *arguments), f"Thunderbird has {what}", SECONDS)
+
+    def _kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
