@@ -124,6 +124,10 @@ class MailService(Service):
         super().startService()
         self._writer.start()
         self._hashing.start()
+        # When clients are answered and signals are heeded, and not before.
+        self._reactor.callWhenRunning(self._announce, step)
+
+    def _announce(self, step: str) -> None:
         for name, port in self._ports:
             log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
         log.info("{step}", step=step)

@@ -121,12 +121,12 @@ class ForegroundService(MailService):
             stop(REFUSED, error)
 
     def startService(self) -> None:
+        # Handlers of our own: with Twisted's, a service that was asked to stop ends as if the signal had killed it.
+        self._reactor.callWhenRunning(self._watch_signals)
         try:
             super().startService()
         except CannotStart as error:
             stop(REFUSED, error)
-        # Handlers of our own: with Twisted's, a service that was asked to stop ends as if the signal had killed it.
-        self._reactor.callWhenRunning(self._watch_signals)
 
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
