@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -183,11 +184,16 @@ class Terminal(CommandCase):
         child, terminal = pty.fork()
         if child == 0:  # pragma: no cover
             os.chdir(CHECKOUT)
+            # A shell that runs the tests in the background has them, and their children, ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(sys.executable, [sys.executable, "-c", script, *arguments])  # noqa: S606
         self.addCleanup(os.close, terminal)
         shown = b""
         waiting = list(keys)
-        while select.select([terminal], [], [], 60)[0]:
+        while True:
+            if not select.select([terminal], [], [], 60)[0]:
+                os.kill(child, signal.SIGKILL)
+                break
             try:
                 shown += os.read(terminal, 1024)
             except OSError:  # EIO: the other end is closed

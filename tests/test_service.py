@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -71,6 +72,7 @@ class Serving(TestCase):
         root = self.mktemp()
         with capturedLogs() as events:
             ports = await self.start(root)
+            await deferLater(reactor, 0)  # type: ignore[arg-type]  # the reactor runs from here on
         lines = [formatEvent(event) for event in events]
         for name, port in zip(("smtp", "submission", "pop3"), ports, strict=True):
             self.assertIn(f"{name} listens on 127.0.0.1:{port}", lines)
@@ -83,6 +85,7 @@ class Serving(TestCase):
         accounts.close()
         with capturedLogs() as events:
             await self.start(other)
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
         self.assertIn("Thunderbird", formatEvent(events[-1]))
 
     async def test_what_a_crash_left_in_the_spool_is_swept(self) -> None:
