@@ -6,6 +6,7 @@ Layout::
     envoi/<user>/{tmp,new,cur}       what that account sent
     removed/<user>.<time>/           the mail of accounts that were removed
     spool/                           letters on their way in
+    tls/                             the certificate that was made, where none was given
     accounts.sqlite3                 the accounts
     pid                              the process id of the running server, which holds a lock on the folder
 """
@@ -55,6 +56,10 @@ class Maildata:
     @property
     def pid(self) -> Path:
         return self.root / "pid"
+
+    @property
+    def tls(self) -> Path:
+        return self.root / "tls"
 
     @property
     def accounts(self) -> Path:
