@@ -21,19 +21,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IPushProducer,
-    IReactorTime,
     ITCPTransport,
 )
-from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
@@ -43,6 +43,9 @@ from zope.interface import implementer
 from mailbe.interfaces import TryLater
 from mailbe.session import Body, Farewell, ISession, LineTooLong, PeerGone, Refusal, Reply
 
+if TYPE_CHECKING:
+    from mailbe.listener import Listener
+
 log = Logger()
 
 MAX_LINE = 12288  # octets, the longest line that any session takes: RFC 4954 4, AUTH
@@ -50,10 +53,7 @@ FLUSH_AT = 64 * 1024  # octets of replies that wait for the end of their segment
 CLOSING_TIME = 30  # seconds that a client has for reading our last words
 
 
-Begin = Callable[["Conversation"], ISession]
-
-
-@implementer(IPushProducer, IHalfCloseableProtocol)
+@implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
 class Conversation(LineReceiver, TimeoutMixin):
     """The wire between one client and its session."""
 
@@ -75,8 +75,10 @@ class Conversation(LineReceiver, TimeoutMixin):
         self.session: ISession
         self.peer = ""
         """The client's IP address; empty where it has none."""
-        self.private = False
-        """Whether nobody between the client and us can read along."""
+        self.secure = listener.implicit_tls
+        """Whether TLS is on."""
+        self._shaking_hands = listener.implicit_tls  # until TLS is ready, what we write would be taken for clogging
+        self._local = False
 
     # What Twisted calls.
 
@@ -86,11 +88,18 @@ class Conversation(LineReceiver, TimeoutMixin):
             # With Nagle's algorithm, a reply that follows another waits for the client's delayed ACK.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self.peer, self.private = _who(self.transport.getPeer())
+        self.peer, self._local = _who(self.transport.getPeer())
         self.session = self._listener.begin(self)
-        self._reply(self.session.greeting())
-        self._flush()
-        self._settle()
+        if self._shaking_hands:
+            self.setTimeout(self.session.silence)
+        else:
+            self._greet()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is ready."""
+        self._shaking_hands = False
+        if self._listener.implicit_tls:
+            self._greet()
 
     def dataReceived(self, data: bytes) -> None:
         if self._hung_up:
@@ -140,7 +149,7 @@ class Conversation(LineReceiver, TimeoutMixin):
         return self._listener.clock.callLater(period, func)
 
     def timeoutConnection(self) -> None:
-        if self._hung_up or self._drain is not None:
+        if self._hung_up or self._shaking_hands or self._drain is not None:
             self.abort()
         else:
             self._farewell(Farewell.SILENCE)
@@ -154,6 +163,8 @@ class Conversation(LineReceiver, TimeoutMixin):
         """The client listens no more; ``connectionLost`` follows."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        if self._shaking_hands and reason is not None and reason.check(SSL.Error):
+            log.info("no TLS with {peer}: {why}", peer=self.peer, why=_why(reason.value))
         self._hung_up = True
         self.clearLineBuffer()
         self.setTimeout(None)
@@ -168,6 +179,21 @@ class Conversation(LineReceiver, TimeoutMixin):
             self._ended()
 
     # What sessions call.
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody between the client and us can read along."""
+        return self.secure or self._local
+
+    @property
+    def may_start_tls(self) -> bool:
+        """Whether TLS can be had, and is not on."""
+        return self._listener.tls is not None and not self.secure
+
+    @property
+    def channel_binding(self) -> dict[str, bytes]:
+        """The bindings to the TLS channel below, by type (RFC 5056); none where there is no TLS."""
+        return self._listener.tls.channel_binding(self.transport) if self._listener.tls and self.secure else {}
 
     def ask(self, question: Reply, body: Body | None = None) -> Awaitable[bytes]:
         """Say ``question`` and wait for the line that answers it, or until ``body`` has all it wants.
@@ -192,7 +218,9 @@ class Conversation(LineReceiver, TimeoutMixin):
     def wind_up(self) -> None:
         """Finish what is going on, a letter that is arriving above all, and hang up."""
         self._closing = True
-        if self._command is None or (self._question is not None and self._body is None):
+        if self._shaking_hands:
+            self.abort()
+        elif self._command is None or (self._question is not None and self._body is None):
             self._farewell(Farewell.SHUTDOWN)
 
     def abort(self) -> None:
@@ -203,6 +231,11 @@ class Conversation(LineReceiver, TimeoutMixin):
         self.transport.abortConnection()
 
     # Our own.
+
+    def _greet(self) -> None:
+        self._reply(self.session.greeting())
+        self._flush()
+        self._settle()
 
     def _obey(self, line: bytes) -> None:
         try:
@@ -242,7 +275,7 @@ class Conversation(LineReceiver, TimeoutMixin):
             return None
         if isinstance(error, Refusal):
             return error.reply
-        if isinstance(error, TryLater):
+        if isinstance(error, TryLater) and not error.logged:
             log.warn("put off: {error}", error=error)
         for kind in type(error).__mro__:
             if kind in self.session.refusals:
@@ -261,12 +294,27 @@ class Conversation(LineReceiver, TimeoutMixin):
         if not isinstance(reply.octets, bytes):
             self._wait_for(Deferred.fromCoroutine(self._send_all(reply.octets)))
             return
+        if reply.tls and self.clearLineBuffer():
+            # It came in plaintext and would be obeyed as if it had come in TLS (RFC 3207 4.2).
+            self._farewell(Farewell.PLAINTEXT)
+            return
         self._out.append(reply.octets)
         self._out_octets += len(reply.octets)
         if self._out_octets >= FLUSH_AT:
             self._flush()
+        if reply.tls:
+            self._start_tls()
         if reply.last:
             self.hang_up()
+
+    def _start_tls(self) -> None:
+        assert self._listener.tls is not None
+        self._flush()
+        self.secure = self._shaking_hands = True
+        # A transport that is clogged when TLS begins does not tell when it is no more.
+        self._clogged = False
+        self.transport.startTLS(self._listener.tls)
+        self.session.secured()
 
     async def _send_all(self, chunks: Iterator[bytes]) -> None:
         """Send a reply chunk by chunk, as fast as the client takes it.
@@ -321,6 +369,8 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._hung_up = True
         self.clearLineBuffer()
         self.setTimeout(CLOSING_TIME)
+        if self.paused:
+            super().resumeProducing()  # or we would not hear that the client's end of TLS is closed
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -334,44 +384,7 @@ def _who(peer: IAddress) -> tuple[str, bool]:
     return str(address), address.is_loopback
 
 
-class Listener(ServerFactory):
-    """Begins a conversation with each client that connects, and ends them all when the service stops."""
-
-    noisy = False
-
-    def __init__(self, begin: Begin, clock: IReactorTime) -> None:
-        self.begin = begin
-        self.clock = clock
-        self.conversations: set[Conversation] = set()
-        self._all_ended: Deferred[None] | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> Conversation:
-        return Conversation(self)
-
-    def ended(self, conversation: Conversation) -> None:
-        self.conversations.discard(conversation)
-        if not self.conversations:
-            self._fire()
-
-    def wind_up(self, seconds: float) -> Deferred[None]:
-        """End all conversations, those in the middle of something when that is done.
-
-        Fires when all have ended, or after so many ``seconds``, when the rest is cut off.
-        """
-        if not self.conversations:
-            return succeed(None)
-        self._all_ended = all_ended = Deferred[None]()
-        deadline = self.clock.callLater(seconds, self._abort)
-        for conversation in list(self.conversations):
-            conversation.wind_up()
-        return all_ended.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
-
-    def _abort(self) -> None:
-        for conversation in list(self.conversations):
-            conversation.abort()
-        self._fire()
-
-    def _fire(self) -> None:
-        if self._all_ended is not None:
-            all_ended, self._all_ended = self._all_ended, None
-            all_ended.callback(None)
+def _why(error: BaseException | None) -> str:
+    """OpenSSL's last word on what went wrong."""
+    errors = error.args[0] if error is not None and error.args else None
+    return str(errors[-1][-1]) if errors else "the client has gone"

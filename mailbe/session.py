@@ -19,6 +19,8 @@ class Reply:
 
     octets: bytes | Iterator[bytes]
     last: bool = False
+    tls: bool = False
+    """Whether TLS begins behind it."""
 
 
 class Refusal(Exception):
@@ -41,6 +43,8 @@ class Farewell(Enum):
     """Why a wire hangs up by itself."""
 
     LINE_TOO_LONG = auto()
+    PLAINTEXT = auto()
+    """Something stood behind STARTTLS or STLS, where somebody else may have put it."""
     SILENCE = auto()
     SHUTDOWN = auto()
 
@@ -68,6 +72,9 @@ class ISession(Interface):
 
         :raises LineTooLong: where the line is longer than its command's lines may be.
         """
+
+    def secured() -> None:
+        """TLS has begun: what was learned before may be anybody's word (RFC 3207 4.2, RFC 2595 4)."""
 
     def ended() -> None:
         """The conversation is over, and no command runs any more."""

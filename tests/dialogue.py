@@ -9,7 +9,8 @@ A file is read line by line::
     S: 250 2.1.0 *                a line that must come from the server; * stands for anything
     ! 299                         so many seconds go by
     ! lost                        the client goes
-    ! open, ! closed              the server has not hung up, has hung up
+    ! tls                         the handshake of TLS, which was begun, is done
+    ! open, ! closed, ! cut       the server has not hung up, has hung up, has cut the client off
     ! bob@localhost 1             so many letters are in a mailbox (sent ones: ! envoi/bob@localhost 1)
 
 ``\r``, ``\n``, ``\0``, ``\xff`` and ``\\`` are escapes, and ``{12*abc}`` is ``abc`` twelve times.
@@ -31,12 +32,14 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from mailbe.conversation import Conversation, Listener
+from mailbe.conversation import Conversation
 from mailbe.interfaces import MailboxFull, TryLater
+from mailbe.listener import Listener
 from mailbe.pop3.session import Authorization
 from mailbe.session import ISession
+from mailbe.smtp.harvest import Harvest
 from mailbe.smtp.session import Session, Settings
-from tests.fakes import FakeChecker, FakePostOffice, FakeRealm, Pace, World
+from tests.fakes import FakeChecker, FakePostOffice, FakeRealm, FakeTls, Pace, World
 
 LETTERS = (
     b"Subject: one\r\n\r\nHello\r\n",
@@ -48,6 +51,10 @@ class Transport(StringTransport):
     """A transport in memory that can be cut off; as with a real one, it then is not ``disconnecting``."""
 
     aborted = False
+    tls: object = None
+
+    def startTLS(self, factory: object) -> None:
+        self.tls = factory
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -58,7 +65,9 @@ class Stage:
 
     ``smtp`` (unless told otherwise), ``submission``, ``pop3``; ``classic``; ``remote``: the client is
     on another machine; ``small``: letters of at most 100 octets; ``full``, ``broken``, ``bug``: storage fails;
-    ``later``: nobody can log in now; ``mail``: alice has two letters; ``busy``: and has them open elsewhere.
+    ``later``: nobody can log in now; ``mail``: alice has two letters; ``busy``: and has them open elsewhere;
+    ``hashes``: an account has no SCRAM verifier; ``tls``: there is TLS; ``implicit``: from the first octet;
+    ``segment``: what is one segment must come as one.
     """
 
     def __init__(self, words: list[str], *, slow: bool = False) -> None:
@@ -78,10 +87,16 @@ class Stage:
             self.checker.failure = TryLater("accounts")
         self._portal = Portal(FakeRealm(self.world), [self.checker])
         self._office = FakePostOffice(self.world)
-        self.listener = Listener(self._begin, self.clock)
+        tls = FakeTls() if self.words & {"tls", "implicit"} else None
+        self.listener = Listener(self._begin, self.clock, tls, implicit_tls="implicit" in self.words)
         self.transport = Transport(peerAddress=IPv4Address("TCP", self._peer, 4321))
         self.wire = self.listener.buildProtocol(None)
         self.wire.makeConnection(self.transport)
+
+    def shake_hands(self) -> None:
+        """TLS is ready; what it does to the octets is left out here."""
+        assert self.wire.secure, "TLS was not asked for"
+        self.wire.handshakeCompleted()
 
     @property
     def _peer(self) -> str:
@@ -89,14 +104,25 @@ class Stage:
 
     def _begin(self, wire: Conversation) -> ISession:
         if "pop3" in self.words:
-            return Authorization(wire, self._portal)
+            return Authorization(wire, self._portal, self._offers_scram)
         settings = Settings(
             host="mail.test",
             max_size=100 if "small" in self.words else 50_000_000,
             submission="submission" in self.words,
             classic="classic" in self.words,
         )
-        return Session(wire, settings, self._office, self._portal, self.clock)
+        return Session(
+            wire,
+            settings,
+            self._office,
+            self._portal,
+            self._offers_scram,
+            Harvest(self.clock),
+            self.clock,
+        )
+
+    def _offers_scram(self) -> bool:
+        return "hashes" not in self.words
 
     def hear(self) -> bytes:
         """What the server has said since the last time, when all that it waits for has come."""
@@ -183,7 +209,7 @@ def play(dialogue: Dialogue, way: str) -> None:
     for scene in dialogue.scenes:
         exchanges = scene.exchanges if way in ("whole", "bytes") else [_joined(scene.exchanges)]
         for exchange in exchanges:
-            for segment in _segments(exchange.said, way):
+            for segment in _segments(exchange.said, "whole" if "segment" in dialogue.words else way):
                 stage.wire.dataReceived(segment)
             _compare(exchange, stage.hear())
         if scene.event:
@@ -215,7 +241,9 @@ def _happens(event: str, stage: Stage) -> None:
     word, _, rest = event.partition(" ")
     actions: dict[str, Any] = {
         "lost": stage.lose,
+        "tls": stage.shake_hands,
         "open": lambda: _check(not stage.transport.disconnecting, "the server has hung up"),
+        "cut": lambda: _check(stage.transport.aborted, "the server has not cut the client off"),
         "closed": lambda: _check(stage.transport.disconnecting, "the server has not hung up"),
     }
     if word in actions:

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from mailbe.conversation import CLOSING_TIME, FLUSH_AT, Conversation, Listener
+from mailbe.conversation import CLOSING_TIME, FLUSH_AT, Conversation
 from mailbe.interfaces import TryLater
+from mailbe.listener import Listener
 from mailbe.session import Farewell, ISession, Refusal, Reply
 from mailbe.smtp.session import Session
 from tests.dialogue import Stage, Transport
@@ -56,6 +57,9 @@ class Echo:
         }
         answer: Reply | Coroutine[Any, Any, Reply] = answers.get(word, lambda: Reply(line + b"\r\n"))()
         return answer
+
+    def secured(self) -> None:
+        self.was_secured = True
 
     def ended(self) -> None:
         self.has_ended += 1
@@ -411,6 +415,11 @@ class Stopping(WireCase):
         self.successResultOf(ended)  # the command may still be at work, but nobody waits for it
         self.session.slow[0].callback(b"a")
         self.assertEqual(self.session.has_ended, 1)
+
+    def test_a_handshake_is_not_waited_for(self) -> None:
+        stage = Stage(["implicit"])
+        stage.listener.wind_up(4)
+        self.assertTrue(stage.transport.aborted)
 
     def test_nobody_there_is_nobody_to_wait_for(self) -> None:
         self.lose()

@@ -13,7 +13,7 @@ import mailbe
 PACKAGE = Path(mailbe.__file__).parent
 GROUND = {"address", "dots", "trace", "__init__"}
 SEAMS = GROUND | {"interfaces"}
-TALK = SEAMS | {"session", "conversation", "sasl"}
+TALK = SEAMS | {"session", "conversation", "listener", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
 MAY_IMPORT = {
     "address": set(),
@@ -21,7 +21,9 @@ MAY_IMPORT = {
     "trace": GROUND,
     "interfaces": GROUND,
     "session": SEAMS,
-    "conversation": SEAMS | {"session"},
+    # The listener holds conversations; a conversation names its type alone.
+    "conversation": SEAMS | {"session", "listener"},
+    "listener": SEAMS | {"session", "conversation"},
     "sasl": SEAMS,
     "smtp": TALK | {"smtp"},
     "pop3": TALK | {"pop3"},
@@ -30,8 +32,9 @@ MAY_IMPORT = {
     "maildir": STORE,
     "accounts": STORE | {"accounts"},
     "postoffice": STORE | {"accounts"},
+    "tls": STORE | {"tls"},
     "realm": STORE | {"maildir", "postoffice"},
-    "service": TALK | STORE | {"smtp", "pop3", "maildir", "accounts", "postoffice", "realm"},
+    "service": TALK | STORE | {"smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "tls"},
     "tap": SEAMS | {"accounts", "maildata", "service"},
     "cli": SEAMS | {"accounts", "maildata"},
     "__init__": set(),
