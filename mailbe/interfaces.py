@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from twisted.cred.credentials import UsernamePassword
+from twisted.cred.credentials import ICredentials, UsernamePassword
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import Attribute, Interface
 
 from mailbe.address import Address
@@ -28,6 +29,9 @@ class OffReactor(Protocol):
 
 class TryLater(Exception):
     """It cannot be done now, and may be later: nothing was changed. The message is for the log."""
+
+    logged = False
+    """Whether it stands in the log already."""
 
 
 class MailboxFull(TryLater):
@@ -64,6 +68,31 @@ class Login(UsernamePassword):
     def __init__(self, username: bytes, password: bytes, peer: str) -> None:
         super().__init__(username, password)
         self.peer = peer
+
+
+class IProof(ICredentials):
+    """A name, and whoever can prove to know the password without telling it: SCRAM (RFC 5802)."""
+
+    username: bytes = Attribute("The name that the client gave.")
+    peer: str = Attribute("The address of the peer; empty where it has none.")
+
+    def prove(verifier: str, admit: Callable[[], object]) -> Awaitable[bool]:
+        """Have the client prove, once, that it knows the password that ``verifier`` was made of.
+
+        :param verifier: what ``accounts.scram`` makes: ``SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>``.
+        :param admit: called when the proof is good and before the client can know; what it raises ends the exchange.
+        :raises TryLater: where the verifier is damaged; nothing was said to the client.
+
+        What else is raised is for the protocol that began the exchange: the client gave it up, went away, or
+        answered what is no proof, right or wrong.
+        """
+
+
+class ITls(IOpenSSLServerConnectionCreator):
+    """The server's end of TLS, with the certificate of the moment."""
+
+    def channel_binding(transport: object) -> dict[str, bytes]:
+        """What a log-in over ``transport`` can be bound to, by the name of the kind (RFC 5056)."""
 
 
 class ISubmitter(Interface):

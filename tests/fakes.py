@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
+from OpenSSL import SSL
+from scramp import ScramMechanism
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, succeed
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mailbe.address import Address
@@ -19,7 +24,9 @@ from mailbe.interfaces import (
     ILetter,
     IMaildrop,
     IPostOffice,
+    IProof,
     ISubmitter,
+    ITls,
     LetterGone,
     Login,
     MaildropBusy,
@@ -191,25 +198,52 @@ class FakeRealm:
         return IMaildrop, maildrop, maildrop.close
 
 
+@cache
+def verifier(password: bytes) -> str:
+    """What ``accounts.scram`` would keep of ``password``, by another hand and in less time."""
+    salt, stored_key, server_key, iterations = ScramMechanism().make_auth_info(password.decode(), 4096, b"NaCl" * 4)
+    salt_text, stored, server = (b64encode(part).decode() for part in (salt, stored_key, server_key))
+    return f"SCRAM-SHA-256${iterations}:{salt_text}${stored}:{server}"
+
+
 @implementer(ICredentialsChecker)
 class FakeChecker:
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IProof)
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.failure: Exception | None = None
         self.peers: list[str] = []
 
-    def requestAvatarId(self, credentials: Login) -> Deferred[bytes | tuple[()]]:
+    def requestAvatarId(self, credentials: Login | IProof) -> Deferred[bytes | tuple[()]]:
         return Deferred.fromCoroutine(self._check(credentials))
 
-    async def _check(self, login: Login) -> bytes | tuple[()]:
-        self.peers.append(login.peer)
+    async def _check(self, credentials: Login | IProof) -> bytes | tuple[()]:
+        self.peers.append(credentials.peer)
         await self._world.pace.wait()
         if self.failure is not None:
             raise self.failure
+        address, password = self._account(credentials.username)
+        if IProof.providedBy(credentials):
+            fits = await credentials.prove(verifier(password or b"nobody's"), lambda: None)
+        else:
+            fits = credentials.password == password
+        await self._world.pace.wait()
+        if password is None or not fits:
+            raise UnauthorizedLogin
+        return address.encode()
+
+    def _account(self, name: bytes) -> tuple[str, bytes | None]:
         for address, password in self._world.passwords.items():
-            names = (address.encode(), address.partition("@")[0].encode())
-            if login.username.lower() in names and login.password == password:
-                return address.encode()
-        raise UnauthorizedLogin
+            if name.lower() in (address.encode(), address.partition("@")[0].encode()):
+                return address, password
+        return "", None
+
+
+@implementer(ITls)
+class FakeTls:
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        raise AssertionError("no octets are encrypted here")
+
+    def channel_binding(self, transport: object) -> dict[str, bytes]:
+        return {"tls-exporter": b"channel"}

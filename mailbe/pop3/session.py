@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any, cast
 
+from twisted.cred.credentials import ICredentials
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.logger import Logger
@@ -25,7 +26,6 @@ from mailbe.session import Farewell, ISession, LineTooLong, Reply
 log = Logger()
 
 SILENCE = 600  # seconds, RFC 1939 3: "at least 10 minutes"
-MECHANISMS = (b"PLAIN",)
 
 
 class State:
@@ -34,11 +34,15 @@ class State:
     silence = SILENCE
     fault = err("something went wrong here; try again later", "SYS/TEMP")
     # Silence gets no answer: RFC 1939 3, "without sending any response to the client".
-    farewells = {Farewell.LINE_TOO_LONG: err("the line is too long").octets}
+    farewells = {
+        Farewell.LINE_TOO_LONG: err("the line is too long").octets,
+        Farewell.PLAINTEXT: err("nothing may follow STLS before TLS has begun").octets,
+    }
     commands: Mapping[bytes, Command]
 
-    def __init__(self, wire: Conversation) -> None:
+    def __init__(self, wire: Conversation, offers_scram: Callable[[], bool]) -> None:
         self._wire = wire
+        self._offers_scram = offers_scram
 
     def greeting(self) -> Reply:
         return ok("mailbe is ready")
@@ -52,9 +56,16 @@ class State:
 
     def capa(self) -> Reply:
         """What this server can do beyond RFC 1939's minimum, and nothing else."""
-        # Without TLS a password may cross only what nobody reads along (RFC 8314 3.3).
-        log_in = ["USER", f"SASL {' '.join(m.decode() for m in MECHANISMS)}"] if self._wire.private else []
-        return listing("this is what we can do", [*log_in, *CAPABILITIES])
+        tls = ["STLS"] if self._wire.may_start_tls else []
+        # A password may cross only what nobody reads along (RFC 8314 3.3).
+        log_in = ["USER", f"SASL {' '.join(self._mechanisms)}"] if self._wire.private else []
+        return listing("this is what we can do", [*log_in, *tls, *CAPABILITIES])
+
+    @property
+    def _mechanisms(self) -> list[str]:
+        # LOGIN is no standard, and only SMTP has clients that know nothing else.
+        names = sasl.offered(self._wire.channel_binding, scram=self._offers_scram())
+        return [name.decode() for name in names if name != b"LOGIN"]
 
 
 @implementer(ISession)
@@ -67,13 +78,22 @@ class Authorization(State):
         TryLater: err("the maildrop cannot be opened now; try again later", "SYS/TEMP"),
     }
 
-    def __init__(self, wire: Conversation, portal: Portal) -> None:
-        super().__init__(wire)
+    def __init__(self, wire: Conversation, portal: Portal, offers_scram: Callable[[], bool]) -> None:
+        super().__init__(wire, offers_scram)
         self._portal = portal
         self._name: bytes | None = None
 
+    def secured(self) -> None:
+        self._name = None
+
     def ended(self) -> None:
         """Nothing is held before log-in."""
+
+    def stls(self) -> Reply:
+        """Go on in TLS; what was said before is forgotten."""
+        if not self._wire.may_start_tls:
+            raise Refusal("TLS is on already" if self._wire.secure else "there is no TLS here")
+        return Reply(b"+OK go ahead with TLS\r\n", tls=True)
 
     def user(self, name: bytes) -> Reply:
         """A name; whether there is such a user is not told."""
@@ -86,22 +106,24 @@ class Authorization(State):
         if self._name is None:
             raise Refusal("say USER first")
         name, self._name = self._name, None
-        return await self._log_in(sasl.Claim(name, password))
+        return await self._log_in(Login(name, password, self._wire.peer))
 
     async def auth(self, mechanism: bytes | None, initial: bytes | None) -> Reply:
         """Log in by a SASL mechanism; without one, say which there are (RFC 1734's habit, still in use)."""
         self._check_privacy()
         if mechanism is None:
-            return listing("these are the mechanisms", (m.decode() for m in MECHANISMS))
-        if mechanism not in MECHANISMS:
+            return listing("these are the mechanisms", self._mechanisms)
+        if mechanism.decode() not in self._mechanisms:
             raise Refusal("this mechanism is not known here")
         try:
-            claim = await sasl.exchange(mechanism, initial, self._challenge)
+            client = sasl.Client(self._challenge, self._wire.peer, self._wire.channel_binding)
+            return await self._log_in(await sasl.exchange(mechanism, initial, client))
         except sasl.Cancelled:
             raise Refusal("as you wish: no log-in") from None
         except sasl.Malformed as error:
             raise Refusal(str(error)) from None
-        return await self._log_in(claim)
+        except sasl.Refused as error:
+            raise Refusal(str(error), "AUTH") from None
 
     def quit(self) -> Reply:
         """Good-bye."""
@@ -114,12 +136,10 @@ class Authorization(State):
     def _challenge(self, challenge: bytes) -> Awaitable[bytes]:
         return self._wire.ask(Reply(b"+ " + challenge + b"\r\n"))
 
-    async def _log_in(self, claim: sasl.Claim) -> Reply:
-        if not claim.for_oneself:
-            raise Refusal("nobody logs in for another here", "AUTH")
-        login = Login(claim.name, claim.password, self._wire.peer)
-        _, maildrop, logout = await self._portal.login(login, None, IMaildrop)
-        self._wire.session = opened = Transaction(self._wire, cast(IMaildrop, maildrop), logout)
+    async def _log_in(self, credentials: ICredentials) -> Reply:
+        _, maildrop, logout = await self._portal.login(credentials, None, IMaildrop)
+        opened = Transaction(self._wire, self._offers_scram, cast(IMaildrop, maildrop), logout)
+        self._wire.session = opened
         return ok(f"{opened.count} messages, {opened.octets} octets")
 
 
@@ -132,13 +152,18 @@ class Transaction(State):
         TryLater: err("the message cannot be read now; try again later", "SYS/TEMP"),
     }
 
-    def __init__(self, wire: Conversation, maildrop: IMaildrop, logout: Callable[[], None]) -> None:
-        super().__init__(wire)
+    def __init__(
+        self, wire: Conversation, offers_scram: Callable[[], bool], maildrop: IMaildrop, logout: Callable[[], None]
+    ) -> None:
+        super().__init__(wire, offers_scram)
         self._maildrop = maildrop
         self._logout: Callable[[], None] | None = logout
         self._deleted: set[int] = set()
         self.count = len(maildrop.sizes)
         self.octets = sum(maildrop.sizes)
+
+    def secured(self) -> None:
+        """TLS begins before log-in or not at all (RFC 2595 4)."""
 
     def ended(self) -> None:
         """Let the maildrop go; what was marked as deleted stays, unless QUIT came (RFC 1939 6)."""
@@ -266,6 +291,7 @@ A, T, g = Authorization, Transaction, grammar
 A.commands = {
     #                run     argument            defined in
     b"CAPA": Command(A.capa, g.nothing,          "RFC 2449 5"),
+    b"STLS": Command(A.stls, g.nothing,          "RFC 2595 4"),
     b"USER": Command(A.user, g.text,             "RFC 1939 7"),
     b"PASS": Command(A.pass_, g.text,            "RFC 1939 7"),
     b"AUTH": Command(A.auth, g.mechanism,        "RFC 5034 4", limit=12288),

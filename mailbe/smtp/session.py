@@ -9,6 +9,7 @@ from typing import Any, cast
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -21,7 +22,6 @@ from mailbe.interfaces import (
     ILetter,
     IPostOffice,
     ISubmitter,
-    Login,
     MailboxFull,
     MailLoop,
     NoSuchMailbox,
@@ -30,6 +30,7 @@ from mailbe.interfaces import (
 )
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
 from mailbe.smtp import grammar
+from mailbe.smtp.harvest import Harvest
 from mailbe.smtp.replies import Refusal, reply
 from mailbe.trace import received
 
@@ -74,12 +75,16 @@ class Session:
         settings: Settings,
         office: IPostOffice,
         portal: Portal,
+        offers_scram: Callable[[], bool],
+        harvest: Harvest,
         clock: IReactorTime,
     ) -> None:
         self._wire = wire
         self._settings = settings
         self._office = office
         self._portal = portal
+        self._offers_scram = offers_scram
+        self._harvest = harvest
         self._clock = clock
         self.helo = ""
         self.extended = False  # whether it was EHLO
@@ -91,6 +96,7 @@ class Session:
         host = self._settings.host
         return {
             Farewell.LINE_TOO_LONG: b"500 5.5.2 the line is too long\r\n",
+            Farewell.PLAINTEXT: b"501 5.5.1 nothing may follow STARTTLS before TLS has begun\r\n",
             Farewell.SILENCE: f"421 4.4.2 {host} has waited long enough\r\n".encode("ascii"),
             Farewell.SHUTDOWN: f"421 4.3.2 {host} is shutting down\r\n".encode("ascii"),
         }
@@ -106,6 +112,11 @@ class Session:
         if command.needs is not None:
             command.needs(self)
         return command.run(self, *command.grammar(argument.strip(b" ")))
+
+    def secured(self) -> None:
+        self.helo, self.extended = "", False
+        self.submitter = None
+        self.envelope = None
 
     def ended(self) -> None:
         self.envelope = None
@@ -124,17 +135,27 @@ class Session:
             raise Refusal(502, "5.5.1 no extensions here; say HELO")
         self.say_helo(name)
         self.extended = True
-        # Without TLS a password may cross only what nobody reads along (RFC 8314 3.3).
-        auth = [f"AUTH {' '.join(m.decode() for m in sasl.MECHANISMS)}"] if self._wire.private else []
+        tls = ["STARTTLS"] if self._wire.may_start_tls else []
+        # A password may cross only what nobody reads along (RFC 8314 3.3).
+        auth = [f"AUTH {' '.join(m.decode() for m in self._mechanisms)}"] if self._wire.private else []
         return reply(
             250,
             self._settings.host,
             "PIPELINING",
             f"SIZE {self._settings.max_size}",
             "8BITMIME",
+            *tls,
             *auth,
             "ENHANCEDSTATUSCODES",
         )
+
+    def starttls(self) -> Reply:
+        """Go on in TLS; what was said before is forgotten."""
+        if self._wire.secure:
+            raise Refusal(503, "5.5.1 TLS is on already")
+        if not self._wire.may_start_tls:
+            raise Refusal(502, "5.5.1 there is no TLS here")
+        return Reply(b"220 2.0.0 go ahead with TLS\r\n", tls=True)
 
     async def auth(self, mechanism: bytes, initial: bytes | None) -> Reply:
         """Log in, once, and not within a transaction."""
@@ -142,22 +163,23 @@ class Session:
             raise Refusal(538, "5.7.11 no password is taken on a connection that others can read")
         if self.submitter is not None or self.envelope is not None:
             raise Refusal(503, "5.5.1 AUTH comes once, and before MAIL")
-        if mechanism not in sasl.MECHANISMS:
+        if mechanism not in self._mechanisms:
             raise Refusal(504, "5.5.4 this mechanism is not known here")
         try:
-            claim = await sasl.exchange(mechanism, initial, self._challenge)
-            if not claim.for_oneself:
-                raise Refusal(535, "5.7.8 nobody logs in for another here")
-            login = Login(claim.name, claim.password, self._wire.peer)
-            _, submitter, _ = await self._portal.login(login, None, ISubmitter)
+            client = sasl.Client(self._challenge, self._wire.peer, self._wire.channel_binding)
+            credentials = await sasl.exchange(mechanism, initial, client)
+            _, submitter, _ = await self._portal.login(credentials, None, ISubmitter)
         except sasl.Cancelled:
             raise Refusal(501, "5.7.0 as you wish: no log-in") from None
         except sasl.Malformed as error:
             raise Refusal(501, f"5.5.2 {error}") from None
+        except sasl.Refused as error:
+            raise Refusal(535, f"5.7.8 {error}") from None
         except UnauthorizedLogin:
             raise Refusal(535, "5.7.8 the name or the password is wrong") from None
         except TryLater as error:
-            log.warn("log-in put off: {error}", error=error)
+            if not error.logged:
+                log.warn("log-in put off: {error}", error=error)
             raise Refusal(454, "4.7.0 nobody can log in now; try again later") from error
         self.submitter = cast(ISubmitter, submitter)
         return reply(235, "2.7.0 welcome")
@@ -168,13 +190,18 @@ class Session:
         self.envelope = Envelope(reverse_path, self._sender(reverse_path))
         return reply(250, "2.1.0 ok")
 
-    def rcpt(self, forward_path: Address | None) -> Reply:
+    def rcpt(self, forward_path: Address | None) -> Reply | Coroutine[Any, Any, Reply]:
         """One more whom the letter goes to."""
         assert self.envelope is not None
         if len(self.envelope.recipients) >= MAX_RECIPIENTS:
             raise Refusal(452, "4.5.3 that is enough recipients; send the others the letter anew")
         recipient = forward_path or self._office.postmaster()
-        destination = self._office.destination(recipient, self.envelope.submitter)
+        try:
+            destination = self._office.destination(recipient, self.envelope.submitter)
+        except NoSuchMailbox:
+            if self.submitter is None and (delay := self._harvest.delay(self._wire.peer)):
+                return self._nobody(delay)
+            raise
         self.envelope.recipients.append(recipient)
         self.envelope.destinations.append(destination)
         return reply(250, "2.1.5 ok")
@@ -235,6 +262,14 @@ class Session:
             raise Refusal(530, "5.7.0 log in first")
         return believed
 
+    @property
+    def _mechanisms(self) -> list[bytes]:
+        return sasl.offered(self._wire.channel_binding, scram=self._offers_scram())
+
+    async def _nobody(self, delay: float) -> Reply:
+        await deferLater(self._clock, delay)
+        raise NoSuchMailbox
+
     def _challenge(self, challenge: bytes) -> Awaitable[bytes]:
         return self._wire.ask(Reply(b"334 " + challenge + b"\r\n"))
 
@@ -254,12 +289,14 @@ class Session:
             raise Refusal(552, f"5.3.4 letters of more than {self._settings.max_size} octets are not taken")
 
     def _received(self, letter: ILetter, envelope: Envelope) -> bytes:
-        keyword = "SMTP" if not self.extended else "ESMTP" if self.submitter is None else "ESMTPA"
+        # RFC 3848; it has no keyword for HELO within TLS.
+        secure, known = self._wire.secure, self.submitter is not None
+        keyword = f"ESMTP{'S' * secure}{'A' * known}" if self.extended else "SMTP"
         return received(
             helo=self.helo,
             peer=self._wire.peer,
             by=self._settings.host,
-            protocol=keyword,  # RFC 3848
+            protocol=keyword,
             id=letter.id,
             time=self._clock.seconds(),
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else None,
@@ -312,6 +349,7 @@ COMMANDS: dict[bytes, Command] = {
     b"HELO": Command(S.say_helo, g.client_name, None,             "HELO host",           "RFC 5321 4.1.1.1"),
     b"HELLO":Command(S.say_helo, g.client_name, None,             "HELLO host",          "the school project"),
     b"EHLO": Command(S.say_ehlo, g.client_name, None,             "EHLO host",           "RFC 5321 4.1.1.1"),
+    b"STARTTLS":Command(S.starttls,g.nothing,   None,             "STARTTLS",            "RFC 3207 4"),
     b"AUTH": Command(S.auth,     g.mechanism,   greeted,          "AUTH mechanism",      "RFC 4954 4", 12288),
     b"MAIL": Command(S.mail,     g.from_path,   no_letter,        "MAIL FROM:<address>", "RFC 5321 4.1.1.2", 2048),
     b"RCPT": Command(S.rcpt,     g.to_path,     letter_begun,     "RCPT TO:<address>",   "RFC 5321 4.1.1.3", 2048),
