@@ -11,10 +11,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
-from mailbe.accounts import schemes
-from mailbe.accounts.database import Accounts, DuplicateAccount, NoSuchAccount
+from mailbe.accounts import schemes, scram
+from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuchAccount
+from mailbe.accounts.guard import Guard
 from mailbe.address import Address, BadAddress, is_domain
 from mailbe.interfaces import TryLater
 from mailbe.maildata import MAX_FOLDER_NAME, Maildata, Unusable, folder_name
@@ -62,21 +64,52 @@ def _add(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) ->
     address = _new_address(options.address)
     if (account := accounts.at(address)) is not None:  # before anybody types a password twice for nothing
         raise DuplicateAccount(account.address)
-    accounts.add(address, _new_record(options))
+    accounts.add(address, *_new_record(options))
     yield f"{address} added"
 
 
 def _passwd(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
     address = _address(options.address)
     account = accounts.at(address)
-    if account is None or not accounts.set_record(account.id, _new_record(options)):
+    if account is None or not accounts.set_record(account.id, *_new_record(options)):
         raise NoSuchAccount(address)
     yield f"{account.address} has a new password"
 
 
 def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    guard = Guard(accounts)
     for account in accounts.all():
-        yield str(account.address)
+        report = guard.report(account)
+        fields = [str(account.address)]
+        fields.append("never" if report.last is None else f"{_minute(report.last)} {report.peer or 'this machine'}")
+        for origin, ends in report.locks:
+            fields.append(f"locked until {_minute(ends)}" + (f" for {origin} only" if origin else ""))
+        yield "\t".join(fields)
+
+
+def _unlock(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    address = _address(options.address)
+    if (account := accounts.at(address)) is None:
+        raise NoSuchAccount(address)
+    was_locked = Guard(accounts).unlock(account.address)
+    yield f"{account.address} " + ("unlocked" if was_locked else "was not locked")
+
+
+def _audit(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    for account in sorted(accounts.all(), key=_strength):
+        try:
+            scheme = schemes.scheme_of(account.record)
+        except schemes.BadRecord:
+            scheme = "unusable"
+        yield f"{account.address}\t{scheme}\t{'no SCRAM' if account.scram is None else 'SCRAM'}"
+
+
+def _strength(account: Account) -> int:
+    """Of how many schemes the account's record is none that is weaker; -1 where no password fits it."""
+    try:
+        return sum(not schemes.is_below(account.record, scheme) for scheme in schemes.CHOICES.values())
+    except schemes.BadRecord:
+        return -1
 
 
 def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
@@ -153,10 +186,12 @@ def _new_address(text: str) -> Address:
     return address
 
 
-def _new_record(options: argparse.Namespace) -> str:
+def _new_record(options: argparse.Namespace) -> tuple[str, str | None]:
+    """The record and the SCRAM text of a password that is asked for."""
     password = _password_from_stdin() if options.password_stdin else _password_from_terminal()
     schemes.check_password_rules(password)
-    return schemes.hash_password(password.encode(), schemes.CHOICES[options.password_scheme])
+    record = schemes.hash_password(password.encode(), schemes.CHOICES[options.password_scheme])
+    return record, scram.make_verifier(password.encode())
 
 
 def _password_from_stdin() -> str:
@@ -174,6 +209,10 @@ def _password_from_terminal() -> str:
     if getpass.getpass("The same again: ") != password:
         raise Refused("the two passwords differ")
     return password
+
+
+def _minute(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(timespec="minutes")
 
 
 def _domain(text: str) -> str:
@@ -207,7 +246,10 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("address", metavar="ADDRESS")
         made.add_argument("--password-stdin", action="store_true", help="read the password from stdin: one line")
         made.add_argument("--password-scheme", choices=schemes.CHOICES, default=schemes.DEFAULT, help="(%(default)s)")
-    command("list", _list, "print every account's address, one a line")
+    command("list", _list, "print every account with its last log-in and whether it is locked")
+    command("audit", _audit, "print how every account's password is kept, the weakest first")
+    made = command("unlock", _unlock, "let an account in again that was locked for wrong passwords")
+    made.add_argument("address", metavar="ADDRESS")
     made = command("remove", _remove, "remove an account, and put its mail aside")
     made.add_argument("address", metavar="ADDRESS")
     made = command(

@@ -13,7 +13,7 @@ from threading import Thread
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe.accounts import database
+from mailbe.accounts import database, schema
 from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuchAccount
 from mailbe.address import Address
 from mailbe.interfaces import TryLater
@@ -24,6 +24,24 @@ ALICE = Address("alice", "localhost")
 BOB = Address("bob", "localhost")
 RECORD = "{MD5}5f4dcc3b5aa765d61d8327deb882cf99"
 OTHER_RECORD = "{MD5}098f6bcd4621d373cade4e832627b4f6"
+SCRAM = "SCRAM-SHA-256$600000:c2FsdA==$c3RvcmVk:c2VydmVy"
+
+# What the version made that knew neither SCRAM nor the guard.
+FIRST_SCHEMA = """
+    PRAGMA journal_mode = WAL;
+    CREATE TABLE accounts (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        local TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        "key" TEXT NOT NULL,
+        name TEXT NOT NULL,
+        record TEXT NOT NULL,
+        UNIQUE ("key")
+    );
+    CREATE INDEX ix_accounts_name ON accounts (name);
+    INSERT INTO accounts (local, domain, key, name, record)
+        VALUES ('alice', 'localhost', 'alice@localhost', 'alice', '{MD5}5f4dcc3b5aa765d61d8327deb882cf99');
+"""
 
 
 class AccountsCase(SynchronousTestCase):
@@ -148,15 +166,17 @@ class Registering(AccountsCase):
             self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))  # FULL
 
     def test_no_record_is_shown(self):
-        self.accounts.add(ALICE, RECORD)
+        self.accounts.add(ALICE, RECORD, SCRAM)
         self.assertNotIn(RECORD, repr(self.accounts.at(ALICE)))
+        self.assertNotIn(SCRAM, repr(self.accounts.at(ALICE)))
         self.patch(database, "WRITE_PATIENCE", 0.0)
         self.foreign().execute("BEGIN IMMEDIATE")
         with self.assertRaises(TryLater) as caught:
-            self.accounts.set_record(1, OTHER_RECORD, expected=RECORD)
+            self.accounts.set_record(1, OTHER_RECORD, SCRAM, expected=RECORD)
         for shown in (str(caught.exception), str(caught.exception.__cause__)):
             self.assertNotIn(RECORD, shown)
             self.assertNotIn(OTHER_RECORD, shown)
+            self.assertNotIn(SCRAM, shown)
 
 
 class Changing(AccountsCase):
@@ -174,6 +194,18 @@ class Changing(AccountsCase):
         self.assertEqual(self.accounts.at(ALICE).record, RECORD)
         self.assertTrue(self.accounts.set_record(self.id, "{MD5}new", expected=RECORD))
         self.assertEqual(self.accounts.at(ALICE).record, "{MD5}new")
+
+    def test_no_scram_text_outlives_its_record(self):
+        self.assertIsNone(self.accounts.at(ALICE).scram)
+        self.assertTrue(self.accounts.set_record(self.id, RECORD, SCRAM, expected=RECORD))
+        self.assertEqual(self.accounts.at(ALICE).scram, SCRAM)
+        self.assertFalse(self.accounts.set_record(self.id, OTHER_RECORD, "other", expected=OTHER_RECORD))
+        self.assertEqual(self.accounts.at(ALICE).scram, SCRAM)
+        self.assertTrue(self.accounts.set_record(self.id, OTHER_RECORD))
+        self.assertIsNone(self.accounts.at(ALICE).scram)
+        self.accounts.add(BOB, RECORD, SCRAM)
+        self.assertEqual([account.scram for account in self.accounts.all()], [None, SCRAM])
+        self.assertEqual(self.accounts.named("bob").scram, SCRAM)
 
     def test_whoever_takes_a_removed_name_is_somebody_else(self):
         removed = self.accounts.remove(Address("ALICE", "LOCALHOST"))
@@ -198,6 +230,19 @@ class Changing(AccountsCase):
             [str(account.address) for account in self.accounts.all()],
             ["aaron@localhost", "alice@localhost", "Bob@localhost", "zoe@localhost"],
         )
+
+    def test_a_password_that_an_older_version_sets_ends_the_old_ones_scram(self):
+        self.assertTrue(self.accounts.set_record(self.id, "{MD5}old", "verifier"))
+        self.foreign().execute("UPDATE accounts SET record = '{MD5}new'")
+        self.assertIsNone(self.accounts.at(ALICE).scram)
+        self.assertTrue(self.accounts.set_record(self.id, "{MD5}newer", "verifier"))
+        self.assertTrue(self.accounts.set_record(self.id, "{MD5}newest", "verifier"))
+        self.assertEqual(self.accounts.at(ALICE).scram, "verifier")
+
+    def test_which_schemes_there_are_is_known(self):
+        self.accounts.set_record(self.id, "{MD5-CRYPT}$1$a")
+        found = [scheme for scheme in ("MD5", "MD5-CRYPT", "ARGON2ID") if self.accounts.has_scheme(scheme)]
+        self.assertEqual(found, ["MD5-CRYPT"])
 
 
 class LoggingIn(AccountsCase):
@@ -379,6 +424,92 @@ class Opening(AccountsCase):
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")
         self.assert_unusable("database is locked", "end the program")
+
+
+class BringingUpToDate(AccountsCase):
+    def setUp(self):
+        super().setUp()
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(FIRST_SCHEMA)
+
+    def columns(self, path):
+        with closing(sqlite3.connect(path)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name")
+            return {
+                name: [column[1:3] for column in connection.execute(f"PRAGMA table_xinfo({name})")]
+                for (name,) in tables
+            }
+
+    def test_a_file_of_the_first_version_goes_on_working(self):
+        account = self.accounts.at(ALICE)
+        self.assertEqual(account, Account(1, ALICE, RECORD, None))
+        self.assertTrue(self.accounts.set_record(1, RECORD, SCRAM, expected=RECORD))
+        self.accounts.add(BOB, RECORD)
+        self.assertEqual([(a.id, a.scram) for a in self.accounts.all()], [(1, SCRAM), (2, None)])
+        self.accounts.remove(ALICE)
+
+    def test_it_becomes_what_a_new_file_is(self):
+        new = self.folder / "new"
+        for path in (self.path, new):
+            accounts = Accounts(path)
+            accounts.open()
+            self.assertEqual(self.foreign(path).execute("PRAGMA user_version").fetchone(), (len(schema.STEPS),))
+        self.assertEqual(self.columns(self.path), self.columns(new))
+
+    def test_the_steps_are_taken_once_and_the_secret_stays(self):
+        secrets = []
+        for _ in range(3):
+            self.running().open()
+            secrets += self.foreign().execute("SELECT value FROM secret").fetchall()
+        self.assertEqual(len(secrets), 3)
+        self.assertEqual(len(set(secrets)), 1)
+        self.assertEqual(len(secrets[0][0]), 32)
+
+    def test_a_process_that_comes_second_finds_it_done(self):
+        self.running().open()
+        with self.running()._engine.begin() as connection:
+            schema.take_steps(connection)
+        self.assertIsNotNone(self.accounts.at(ALICE))
+
+    def test_of_processes_that_come_at_one_moment_none_fails(self):
+        opener = (
+            "import sys; from pathlib import Path; from mailbe.accounts.database import Accounts\n"
+            "print('ready', flush=True); sys.stdin.readline(); Accounts(Path(sys.argv[1])).open()\n"
+        )
+        openers = [
+            subprocess.Popen(
+                [sys.executable, "-c", opener, self.path.absolute()],
+                cwd=CHECKOUT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        for process in openers:
+            self.assertEqual(process.stdout.readline(), "ready\n")
+        for process in openers:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        self.assertEqual([process.communicate(timeout=60) for process in openers], [("", "")] * 4)
+        self.assertIsNotNone(self.accounts.at(ALICE))
+
+    def test_all_steps_are_taken_or_none(self):
+        before = self.columns(self.path)
+        self.patch(schema, "STEPS", (*schema.STEPS, ("CREATE TABLE half (id)", "CREATE TABLE half (id)")))
+        self.patch(database, "STEPS", schema.STEPS)
+        with self.assertRaises(Unusable):
+            self.accounts.open()
+        self.assertEqual(self.columns(self.path), before)
+        self.assertEqual(self.foreign().execute("PRAGMA user_version").fetchone(), (0,))
+
+    def test_a_file_of_a_newer_version_is_refused_and_left_alone(self):
+        self.foreign().execute("PRAGMA user_version = 99")
+        with self.assertRaises(Unusable) as caught:
+            self.accounts.open()
+        self.assertEqual(str(caught.exception), f"{self.path}: a newer mailbe made this file; update mailbe")
+        self.assertEqual(list(self.columns(self.path)), ["accounts", "ix_accounts_name"])
 
 
 class Faults(AccountsCase):

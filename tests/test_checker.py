@@ -13,18 +13,21 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface, implementer
-from zope.interface.verify import verifyObject
+from zope.interface.verify import verifyClass, verifyObject
 
 from mailbe.accounts import checker as module
-from mailbe.accounts import database, schemes
+from mailbe.accounts import database, schemes, scram
 from mailbe.accounts.checker import REMEMBERED_FOR, MD5Checker
 from mailbe.accounts.database import Accounts
+from mailbe.accounts.guard import Guard, Limits, Locked
 from mailbe.address import Address
-from mailbe.interfaces import Login, TryLater
+from mailbe.interfaces import IProof, Login, TryLater
 
 ALICE = Address("Alice", "localhost")
 PASSWORD = b"correct horse"
 PEER = "192.0.2.1"
+VERIFIER = "SCRAM-SHA-256$600000:c2FsdA==$c3RvcmVk:c2VydmVy"
+PATIENT = Limits(wrong_passwords=1000, address_failures=1000, slowest_answer_seconds=0)
 
 
 def plain_md5(password):
@@ -37,12 +40,18 @@ class CheckerCase(SynchronousTestCase):
         self.accounts = Accounts(self.path)
         self.addCleanup(self.accounts.close)
         self.clock = Clock()
+        self.clock.advance(1_700_000_000)
         self.in_threads = 0
-        self.accounts.add(ALICE, schemes.hash_password(PASSWORD, "MD5-CRYPT"))
+        self.patch(scram, "ITERATIONS", 1)
+        self.accounts.add(ALICE, schemes.hash_password(PASSWORD, "MD5-CRYPT"), VERIFIER)
         self.checker = self.checker_of("MD5-CRYPT")
 
-    def checker_of(self, scheme):
-        return MD5Checker(self.accounts, scheme=scheme, off_reactor=self.off_reactor, clock=self.clock)
+    limits = PATIENT  # what the guard does stands in test_guard
+
+    def checker_of(self, scheme, off_reactor=None):
+        guard = Guard(self.accounts, limits=self.limits, now=self.clock.seconds)
+        off_reactor = off_reactor or self.off_reactor
+        return MD5Checker(self.accounts, guard, scheme=scheme, off_reactor=off_reactor, clock=self.clock)
 
     def off_reactor(self, work):
         self.in_threads += 1
@@ -107,7 +116,9 @@ class LettingIn(CheckerCase):
         with capturedLogs() as logged:
             result = self.checker.requestAvatarId(UsernamePassword(b"alice", b"wrong"))
         self.failureResultOf(result, UnauthorizedLogin)
-        self.assertEqual([formatEvent(e) for e in logged], ["log-in failed for 'alice' from an unknown peer"])
+        self.assertEqual(
+            [formatEvent(e) for e in logged], ["log-in failed: user='alice' peer=unknown reason=wrong-password"]
+        )
 
     def test_a_broken_store_is_no_refusal(self):
         self.let_in()
@@ -144,9 +155,7 @@ class SameWork(CheckerCase):
 
     def test_nothing_is_hashed_on_the_reactor(self):
         hashes = self.hashes()
-        self.checker = MD5Checker(
-            self.accounts, scheme="MD5-CRYPT", off_reactor=lambda work: Deferred(), clock=self.clock
-        )
+        self.checker = self.checker_of("MD5-CRYPT", lambda work: Deferred())
         for name in (b"alice", b"bob"):
             self.assertNoResult(self.log_in(name))
         self.assertEqual(hashes, [])
@@ -159,7 +168,7 @@ class Remembering(CheckerCase):
         hashes = self.hashes()
         self.let_in()
         self.let_in(b"alice")
-        self.assertEqual((hashes, self.in_threads), ([], 1))
+        self.assertEqual((hashes, self.in_threads), ([], 2))  # one to hash, one to write the log-in down
         self.clock.advance(1)
         self.let_in()
         self.assertEqual(len(hashes), 1)
@@ -168,14 +177,15 @@ class Remembering(CheckerCase):
 
     def test_only_the_verified_password_is_remembered(self):
         self.let_in()
+        hashes = self.hashes()
         for wrong in (b"", PASSWORD[:-1], PASSWORD + b"\0", b"\0" + PASSWORD):
             self.refused(password=wrong)
             self.refused(password=wrong)  # and a refusal is never remembered as anything else
-        self.assertEqual(self.in_threads, 1 + 8)
+        self.assertEqual(len(hashes), 8)
 
     def test_a_new_password_ends_it_at_once(self):
         self.let_in()
-        Accounts(self.path).set_record(1, schemes.hash_password(b"new", "MD5-CRYPT"))
+        Accounts(self.path).set_record(1, schemes.hash_password(b"new", "MD5-CRYPT"), VERIFIER)
         self.refused()
         self.let_in(password=b"new")
 
@@ -226,34 +236,45 @@ class Later:
         maybeDeferred(work).chainDeferred(result)
 
 
+class Cost(CheckerCase):
+    def test_an_unknown_name_costs_what_the_dearest_account_does(self):
+        self.accounts.add(Address("bob", "localhost"), schemes.hash_password(b"pw", "ARGON2ID"))
+        hashed = self.hashes()
+        for name in (b"bob", b"nobody", b"alice"):
+            self.refused(name, b"wrong")
+        self.assertEqual([scheme for _, scheme in hashed].count("ARGON2ID"), 3)
+
+
 class WhileHashing(CheckerCase):
     """What is changed while a log-in is in its thread counts."""
 
     def setUp(self):
         super().setUp()
         self.thread = Later()
-        self.checker = MD5Checker(self.accounts, scheme="MD5-CRYPT", off_reactor=self.thread, clock=self.clock)
+        self.checker = self.checker_of("MD5-CRYPT", self.thread)
+
+    def work_off(self):
+        while self.thread.waiting:
+            self.thread.step()
+            self.clock.advance(0)
 
     def test_a_password_that_was_changed_meanwhile_does_not_open(self):
         old, new = self.log_in(), self.log_in(password=b"new")
         self.accounts.set_record(1, schemes.hash_password(b"new", "MD5-CRYPT"))
-        while self.thread.waiting:
-            self.thread.step()
+        self.work_off()
         self.failureResultOf(old, UnauthorizedLogin)
         self.assertEqual(self.successResultOf(new), b"Alice@localhost")
 
     def test_an_account_that_was_removed_meanwhile_does_not_open(self):
         result = self.log_in()
         self.accounts.remove(ALICE)
-        while self.thread.waiting:
-            self.thread.step()
+        self.work_off()
         self.failureResultOf(result, UnauthorizedLogin)
 
     def test_two_at_once_both_get_in_while_the_record_is_renewed(self):
         self.accounts.set_record(1, plain_md5(PASSWORD))
         results = [self.log_in(), self.log_in()]
-        while self.thread.waiting:
-            self.thread.step()
+        self.work_off()
         for result in results:
             self.assertEqual(self.successResultOf(result), b"Alice@localhost")
         self.assertEqual(schemes.scheme_of(self.accounts.at(ALICE).record), "MD5-CRYPT")
@@ -262,14 +283,15 @@ class WhileHashing(CheckerCase):
         self.accounts.set_record(1, plain_md5(PASSWORD))
         result = self.log_in()
         self.thread.step()
+        self.thread.step()  # the log-in is written down
         self.assertNoResult(result)
         new = schemes.hash_password(b"new", "MD5-CRYPT")
-        self.accounts.set_record(1, new)
+        self.accounts.set_record(1, new, VERIFIER)
         self.thread.step()
         self.assertEqual(self.successResultOf(result), b"Alice@localhost")
-        self.assertEqual(self.accounts.at(ALICE).record, new)
+        self.assertEqual((self.accounts.at(ALICE).record, self.accounts.at(ALICE).scram), (new, VERIFIER))
         again = self.log_in()
-        self.thread.step()
+        self.work_off()
         self.failureResultOf(again, UnauthorizedLogin)
 
 
@@ -304,7 +326,10 @@ class Renewing(CheckerCase):
             self.let_in()
         self.assertEqual(
             [formatEvent(event) for event in logged],
-            [f"no new record for Alice@localhost: {self.path}: database is locked"],
+            [
+                f"a log-in of alice@localhost is not written down: {self.path}: database is locked",
+                f"no new record for Alice@localhost: {self.path}: database is locked",
+            ],
         )
         writer.execute("ROLLBACK")
         self.clock.advance(REMEMBERED_FOR)
@@ -320,6 +345,257 @@ class Renewing(CheckerCase):
             ["no new record for Alice@localhost: MD5-CRYPT cannot take this password"],
         )
 
+    def test_an_account_without_scram_text_gets_it_at_a_good_log_in(self):
+        record = self.accounts.at(ALICE).record
+        self.accounts.set_record(1, record)
+        self.refused(password=b"wrong")
+        self.assertIsNone(self.accounts.at(ALICE).scram)
+        self.let_in()
+        account = self.accounts.at(ALICE)
+        self.assertEqual(account.record, record)
+        self.assertTrue(account.scram.startswith("SCRAM-SHA-256$1:"))
+        self.let_in()
+        self.assertEqual(self.accounts.at(ALICE), account)
+
+    def test_a_record_is_renewed_with_its_scram_text_as_it_was(self):
+        self.accounts.set_record(1, plain_md5(PASSWORD), VERIFIER)
+        self.let_in()
+        self.assertEqual(schemes.scheme_of(self.accounts.at(ALICE).record), "MD5-CRYPT")
+        self.assertEqual(self.accounts.at(ALICE).scram, VERIFIER)
+
+    def test_a_password_that_scram_cannot_use_lets_in_without_it(self):
+        record = schemes.hash_password(b"\xff", "MD5-CRYPT")
+        self.accounts.set_record(1, record)
+        self.let_in(password=b"\xff")
+        self.assertIsNone(self.accounts.at(ALICE).scram)
+
+
+@implementer(IProof)
+class Proof:
+    """A client that proves to know what ``verifiers`` were made of."""
+
+    def __init__(self, username, verifiers=(VERIFIER,), meanwhile=lambda: None):
+        self.username = username
+        self.peer = PEER
+        self.verifiers = verifiers
+        self.meanwhile = meanwhile
+        self.asked = []
+
+    async def prove(self, verifier, admit):
+        self.asked.append(verifier)
+        self.meanwhile()
+        if verifier not in self.verifiers:
+            return False
+        admit()
+        return True
+
+
+class Everything:
+    def __contains__(self, verifier):
+        return True
+
+
+class Spellings(CheckerCase):
+    """What is one name where accounts are looked up is one name for strangers too, and what is not is not."""
+
+    def salt(self, name):
+        proof = Proof(name.encode(), verifiers=())
+        self.failureResultOf(self.checker.requestAvatarId(proof), UnauthorizedLogin)
+        return proof.asked
+
+    def test_salts_do_not_tell_who_exists(self):
+        for spelling in (
+            "{}",
+            '"{}"',
+            "{}@localhost",
+            '"{}"@localhost',
+            "\u212a{}",
+            "{}@",
+            " {}",
+            "{}@LOCALHOST",
+            "{}%",
+        ):
+            for change in (str.lower, str.upper):
+                same = [self.salt(change(spelling.format(name))) == self.salt(name) for name in ("alice", "ghost")]
+                self.assertEqual(same[0], same[1], spelling)
+
+
+class Proving(CheckerCase):
+    def prove(self, *args, **kwargs):
+        self.proof = Proof(*args, **kwargs)
+        return self.checker.requestAvatarId(self.proof)
+
+    def test_a_proof_has_its_interface(self):
+        verifyClass(IProof, Proof)
+        self.assertIn(IProof, self.checker.credentialInterfaces)
+
+    def test_who_proves_to_know_the_password_is_let_in(self):
+        for name in (b"alice", b"ALICE@localhost"):
+            self.assertEqual(self.successResultOf(self.prove(name)), b"Alice@localhost")
+            self.assertEqual(self.proof.asked, [VERIFIER])
+
+    def test_a_wrong_proof_is_a_failed_log_in(self):
+        with capturedLogs() as logged:
+            self.failureResultOf(self.prove(b"alice", verifiers=()), UnauthorizedLogin)
+        self.assertEqual(
+            [formatEvent(event) for event in logged],
+            ["log-in failed: user='alice' peer=192.0.2.1 reason=wrong-password"],
+        )
+
+    def test_who_has_no_scram_text_is_asked_all_the_same_and_refused(self):
+        self.accounts.set_record(1, self.accounts.at(ALICE).record)
+        asked = {}
+        for name in (b"alice", b"Alice@localhost", b"bob", b"BOB@localhost", b"bob\xff", b"x" * 10_000):
+            for _ in range(2):
+                self.failureResultOf(self.prove(name, verifiers=Everything()), UnauthorizedLogin)
+                asked.setdefault(name, set()).update(self.proof.asked)
+        self.checker = self.checker_of("MD5-CRYPT")  # after a restart
+        self.failureResultOf(self.prove(b"bob"), UnauthorizedLogin)
+        asked[b"bob"].update(self.proof.asked)
+        for name, verifiers in asked.items():
+            self.assertEqual(len(verifiers), 1, name)  # the salt of a name stays
+        self.assertEqual(asked[b"alice"], asked[b"Alice@localhost"])
+        self.assertEqual(asked[b"bob"], asked[b"BOB@localhost"])
+        self.assertEqual(len(set.union(*asked.values())), 4)
+
+    def test_what_changes_during_a_proof_counts(self):
+        record = self.accounts.at(ALICE).record
+        for change in (lambda: self.accounts.set_record(1, record, "other"), lambda: self.accounts.remove(ALICE)):
+            self.accounts.set_record(1, record, VERIFIER)
+            self.failureResultOf(self.prove(b"alice", meanwhile=change), TryLater)
+
+    def test_what_a_client_breaks_off_is_no_failure(self):
+        def gone():
+            raise ConnectionError
+
+        with capturedLogs() as logged:
+            self.failureResultOf(self.prove(b"alice", meanwhile=gone), ConnectionError)
+        self.assertEqual(logged, [])
+
+
+class Guarded(CheckerCase):
+    limits = Limits()
+
+    def slowly(self, result, seconds, error=None):
+        """What comes, after exactly so many seconds: an error or the avatar's id."""
+        if seconds:
+            self.clock.advance(seconds - 0.1)
+            self.assertNoResult(result)
+            self.clock.advance(0.1)
+        return self.successResultOf(result) if error is None else self.failureResultOf(result, error).value
+
+    def fail_thrice(self, name):
+        for wrong, seconds in ((b"1", 1), (b"2", 2), (b"3", 4)):
+            self.slowly(self.log_in(name, wrong), seconds, UnauthorizedLogin)
+
+    def test_answers_are_slower_and_slower_and_then_temporary_for_whatever_name(self):
+        for name in (b"alice", b"bob"):
+            self.checker._guard.unlock(ALICE)
+            self.fail_thrice(name)
+            hashes = self.hashes()
+            with capturedLogs() as logged:
+                error = self.slowly(self.log_in(name), 4, Locked)
+            self.assertEqual(error.reason, "locked")
+            self.assertIsInstance(error, TryLater)
+            self.assertEqual(hashes, [])  # nobody looked at the right password
+            self.assertEqual(
+                [formatEvent(event) for event in logged],
+                [f"log-in failed: user={name.decode()!r} peer=192.0.2.1 reason=locked"],
+            )
+            self.clock.advance(3600)
+
+    def test_one_mistyped_password_three_times_over_leaves_the_account_open(self):
+        for _ in range(3):
+            self.slowly(self.log_in(password=b"typo"), 1, UnauthorizedLogin)
+        self.assertEqual(self.slowly(self.log_in(), 1), b"Alice@localhost")
+        self.assertEqual(self.slowly(self.log_in(), 0), b"Alice@localhost")
+
+    def test_a_remembered_log_in_is_locked_like_any_other(self):
+        self.let_in()
+        self.fail_thrice(b"alice")  # from the known address, so this one is locked
+        self.slowly(self.log_in(), 4, Locked)
+        self.slowly(self.checker.requestAvatarId(Proof(b"alice")), 4, Locked)
+        self.assertEqual(
+            self.slowly(self.checker.requestAvatarId(Login(b"alice", PASSWORD, "198.51.100.1")), 0), b"Alice@localhost"
+        )
+
+    def test_waiting_for_one_keeps_nobody_else_waiting(self):
+        slow = self.log_in(b"bob", b"wrong")
+        self.let_in_from("198.51.100.1")
+        self.assertNoResult(slow)
+        self.slowly(slow, 1, UnauthorizedLogin)
+
+    def let_in_from(self, peer):
+        result = self.checker.requestAvatarId(Login(b"alice", PASSWORD, peer))
+        self.assertEqual(self.successResultOf(result), b"Alice@localhost")
+
+    def test_of_many_tries_at_a_time_only_three_count(self):
+        thread = Later()
+        self.checker = self.checker_of("MD5-CRYPT", thread)
+        results = [self.log_in(password=guess) for guess in (b"1", b"2", b"3", b"4", PASSWORD)]
+        hashed = self.hashes()
+        while thread.waiting:
+            self.assertEqual(len(thread.waiting), 1)  # the others stand in line
+            thread.step()
+            self.clock.advance(0)
+        self.clock.advance(10)
+        for result in results[:3]:
+            self.failureResultOf(result, UnauthorizedLogin)
+        for result in results[3:]:
+            self.failureResultOf(result, Locked)
+        self.assertEqual(len(hashed), 3)
+
+    def test_a_long_line_of_tries_is_worked_off(self):
+        thread = Later()
+        self.checker = self.checker_of("MD5-CRYPT", thread)
+        results = [self.log_in(password=b"wrong %d" % guess) for guess in range(1500)]
+        while thread.waiting or self.clock.getDelayedCalls():
+            if thread.waiting:
+                thread.step()
+            self.clock.advance(1)
+        for result in results:
+            self.failureResultOf(result, UnauthorizedLogin, Locked)
+
+    def test_when_the_service_stops_no_answer_is_delayed(self):
+        waiting = self.log_in(password=b"wrong")
+        self.assertNoResult(waiting)
+        self.checker.hurry()
+        self.failureResultOf(waiting, UnauthorizedLogin)
+        self.failureResultOf(self.log_in(password=b"again wrong"), UnauthorizedLogin)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_answers_that_are_delayed_are_bounded(self):
+        self.patch(module, "MAX_PAUSES", 1)
+        self.assertNoResult(self.log_in(password=b"wrong"))
+        self.failureResultOf(self.log_in(password=b"again wrong"), UnauthorizedLogin)
+
+    def test_a_right_proof_behind_many_wrong_ones_is_not_told(self):
+        def meanwhile():
+            other = Guard(self.accounts, now=self.clock.seconds)
+            for guess in (b"1", b"2", b"3"):
+                other.failed(other.visit(self.accounts.at(ALICE), b"alice", "198.51.100.1"), guess)
+
+        self.failureResultOf(self.checker.requestAvatarId(Proof(b"alice", meanwhile=meanwhile)), Locked)
+
+    def test_a_lock_that_comes_before_a_good_log_in_is_written_down_refuses_it(self):
+        thread = Later()
+        self.checker = self.checker_of("MD5-CRYPT", thread)
+        result = self.log_in()
+        thread.step()
+        other = Guard(self.accounts, now=self.clock.seconds)
+        for guess in (b"1", b"2", b"3"):
+            other.failed(other.visit(self.accounts.at(ALICE), b"alice", "198.51.100.1"), guess)
+        thread.step()
+        self.failureResultOf(result, Locked)
+
+    def test_a_failure_that_cannot_be_written_down_is_no_refusal(self):
+        self.patch(database, "WRITE_PATIENCE", 0.01)
+        writer = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(writer.close)
+        writer.execute("BEGIN IMMEDIATE")
+        error = self.failureResultOf(self.log_in(password=b"wrong"), TryLater).value
+        self.assertIn("database is locked", str(error))
+
 
 class Log(CheckerCase):
     def logged(self, name, password=b"Sesame"):
@@ -329,8 +605,8 @@ class Log(CheckerCase):
         return [formatEvent(event) for event in logged]
 
     def test_a_failed_log_in_is_one_line_of_a_fixed_form(self):
-        self.assertEqual(self.logged(b"alice"), ["log-in failed for 'alice' from 192.0.2.1"])
-        self.assertEqual(self.logged(b"bob@x"), ["log-in failed for 'bob@x' from 192.0.2.1"])
+        self.assertEqual(self.logged(b"alice"), ["log-in failed: user='alice' peer=192.0.2.1 reason=wrong-password"])
+        self.assertEqual(self.logged(b"bob@x"), ["log-in failed: user='bob@x' peer=192.0.2.1 reason=wrong-password"])
 
     def test_a_name_cannot_forge_a_line_or_fill_the_log(self):
         for name, shown in (
@@ -340,7 +616,7 @@ class Log(CheckerCase):
             (b"\xff\x1b[2J", r"'\\xff\x1b[2J'"),
             (b"x" * 10_000, f"'{'x' * 80}'"),
         ):
-            self.assertEqual(self.logged(name), [f"log-in failed for {shown} from 192.0.2.1"])
+            self.assertEqual(self.logged(name), [f"log-in failed: user={shown} peer=192.0.2.1 reason=wrong-password"])
 
     def test_a_good_log_in_is_not_logged_here(self):
         with capturedLogs() as logged:

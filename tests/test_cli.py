@@ -10,13 +10,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import cli
-from mailbe.accounts import database, schemes
+from mailbe.accounts import database, schemes, scram
 from mailbe.accounts.database import Accounts
+from mailbe.accounts.guard import Guard, Locked
 from mailbe.address import Address
 from mailbe.maildata import Maildata
 
@@ -40,6 +43,7 @@ class CommandCase(SynchronousTestCase):
     terminal = False
 
     def setUp(self):
+        self.patch(scram, "ITERATIONS", 1)
         self.root = Path(self.mktemp())
         self.maildata = Maildata(self.root)
 
@@ -68,6 +72,11 @@ class CommandCase(SynchronousTestCase):
         self.assertTrue(err.startswith("mailbe: "), err)
         self.assertEqual(err.count("\n"), 1, err)
         return err.removeprefix("mailbe: ").removesuffix("\n")
+
+    def file(self, content):
+        path = Path(self.mktemp())
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
 
     def add(self, address="alice@localhost", password=b"password\n", *options):
         return self.done("add", address, "--password-stdin", *options, stdin=password)
@@ -250,10 +259,99 @@ class Listing(CommandCase):
     def test_no_accounts_are_no_output(self):
         self.assertEqual(self.done("list"), "")
 
-    def test_addresses_are_sorted_one_a_line_and_nothing_else(self):
+    def test_accounts_are_sorted_one_a_line_the_address_first(self):
         for address in ("zoe@localhost", "Bob@example.org", "alice@localhost"):
             self.add(address)
-        self.assertEqual(self.done("list"), "alice@localhost\nBob@example.org\nzoe@localhost\n")
+        self.assertEqual(self.done("list"), "alice@localhost\tnever\nBob@example.org\tnever\nzoe@localhost\tnever\n")
+
+
+class GuardedCase(CommandCase):
+    """With a server's guard at work on the same accounts."""
+
+    def setUp(self):
+        super().setUp()
+        self.add()
+        self.accounts = Accounts(self.maildata.accounts)
+        self.addCleanup(self.accounts.close)
+        self.now = time.time()
+        self.guard = Guard(self.accounts, now=lambda: self.now)
+
+    def visit(self, peer):
+        return self.guard.visit(self.accounts.at(ALICE), b"alice", peer)
+
+    def guess(self, *guesses, peer="198.51.100.1"):
+        for guess in guesses:
+            self.guard.failed(self.visit(peer), guess)
+
+    def minute(self, seconds):
+        return datetime.fromtimestamp(seconds).isoformat(timespec="minutes")
+
+
+class ListingLocks(GuardedCase):
+    def test_the_last_log_in_is_shown(self):
+        self.now -= 7200
+        self.guard.succeeded(self.visit("192.0.2.1"))
+        self.assertEqual(self.done("list"), f"alice@localhost\t{self.minute(self.now)} 192.0.2.1\n")
+        self.now += 3600
+        self.guard.succeeded(self.visit(""))
+        self.assertEqual(self.done("list"), f"alice@localhost\t{self.minute(self.now)} this machine\n")
+
+    def test_locks_are_shown(self):
+        self.guess(b"1", b"2", b"3")
+        until = f"locked until {self.minute(self.now + 900)}"
+        self.assertEqual(self.done("list"), f"alice@localhost\tnever\t{until}\n")
+        self.guard.unlock(ALICE)
+        self.guard.succeeded(self.visit("192.0.2.1"))
+        self.guess(b"1", b"2", b"3", peer="192.0.2.1")
+        login = f"{self.minute(self.now)} 192.0.2.1"
+        self.assertEqual(self.done("list"), f"alice@localhost\t{login}\t{until} for 192.0.2.1 only\n")
+
+
+class Unlocking(GuardedCase):
+    def test_a_running_server_lets_in_at_once(self):
+        self.guess(b"1", b"2", b"3")
+        with self.assertRaises(Locked):
+            self.guard.admit(self.visit("203.0.113.1"))
+        self.assertEqual(self.done("unlock", "Alice@localhost"), "alice@localhost unlocked\n")
+        self.guard.admit(self.visit("203.0.113.1"))
+        self.assertNotIn("locked", self.done("list"))
+
+    def test_an_account_that_is_not_locked_is_said_to_be_open(self):
+        self.guess(b"1", b"2")
+        self.assertEqual(self.done("unlock", "alice@localhost"), "alice@localhost was not locked\n")
+        self.guess(b"3")
+        self.guard.admit(self.visit("203.0.113.1"))
+
+    def test_an_account_that_is_not_there_is_refused(self):
+        self.assertEqual(self.refused("unlock", "bob@localhost"), "there is no account bob@localhost")
+        self.assertIn("try bob@localhost", self.refused("unlock", "bob"))
+
+
+class Auditing(CommandCase):
+    def test_the_weakest_scheme_comes_first(self):
+        self.add("strong@localhost", b"password\n", "--password-scheme", "argon2id")
+        self.add("middle@localhost")
+        self.add("odd@localhost", "\N{GRINNING FACE}\n".encode())
+        self.done("import", self.file(f"weak:{MD5_PASSWORD}\n"))
+        accounts = Accounts(self.maildata.accounts)
+        self.addCleanup(accounts.close)
+        accounts.add(Address("broken", "localhost"), "nonsense")
+        self.assertEqual(
+            self.done("audit"),
+            "broken@localhost\tunusable\tno SCRAM\n"
+            "weak@localhost\tMD5\tno SCRAM\n"
+            "middle@localhost\tMD5-CRYPT\tSCRAM\n"
+            "odd@localhost\tMD5-CRYPT\tno SCRAM\n"
+            "strong@localhost\tARGON2ID\tSCRAM\n",
+        )
+
+    def test_a_new_password_has_its_own_scram_text(self):
+        self.add()
+        before = self.account()
+        self.done("passwd", "alice@localhost", "--password-stdin", stdin=b"new\n")
+        self.assertNotEqual(self.account().scram, before.scram)
+        self.done("passwd", "alice@localhost", "--password-stdin", stdin="\N{GRINNING FACE}\n".encode())
+        self.assertIsNone(self.account().scram)
 
 
 class Removing(CommandCase):
@@ -295,11 +393,6 @@ class Removing(CommandCase):
 
 
 class Importing(CommandCase):
-    def file(self, content):
-        path = Path(self.mktemp())
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(path)
-
     def faults(self, path, *options):
         """Import a file that must be refused; returns its bad lines, as number and reason."""
         status, out, err = self.mailbe("import", path, *options)
@@ -316,18 +409,21 @@ class Importing(CommandCase):
             f"carol@example.org:{MD5_PASSWORD}\n  \nx@[IPv6:::1]:{MD5_PASSWORD}"
         )
         self.assertEqual(self.done("import", path), "4 accounts added\n")
-        self.assertEqual(self.done("list"), "alice@localhost\nBob@localhost\ncarol@example.org\nx@[IPv6:::1]\n")
+        self.assertEqual(
+            [line.split("\t")[0] for line in self.done("list").splitlines()],
+            ["alice@localhost", "Bob@localhost", "carol@example.org", "x@[IPv6:::1]"],
+        )
         for address in (ALICE, Address("bob", "localhost")):
             self.assertEqual(self.account(address).record, f"{{MD5}}{MD5_PASSWORD}")
             self.assertTrue(schemes.verify(b"password", self.account(address).record))
 
     def test_plain_names_get_the_domain_that_was_given(self):
         self.done("import", self.file(f"alice:{MD5_PASSWORD}\n"), "--domain", "example.org")
-        self.assertEqual(self.done("list"), "alice@example.org\n")
+        self.assertEqual(self.done("list"), "alice@example.org\tnever\n")
 
     def test_a_byte_order_mark_is_no_part_of_a_name(self):
         self.done("import", self.file(b"\xef\xbb\xbfalice:" + MD5_PASSWORD.encode()))
-        self.assertEqual(self.done("list"), "alice@localhost\n")
+        self.assertEqual(self.done("list"), "alice@localhost\tnever\n")
 
     def test_every_bad_line_is_told_and_none_is_imported(self):
         self.add("dave@localhost")
@@ -356,7 +452,7 @@ class Importing(CommandCase):
         self.assertEqual(reasons[5], "Alice@localhost stands in line 1 already")
         self.assertEqual(reasons[6], "DAVE@localhost exists already")
         self.assertIn("too long for the name of a folder", reasons[7])
-        self.assertEqual(self.done("list"), "dave@localhost\n")
+        self.assertEqual(self.done("list"), "dave@localhost\tnever\n")
 
     def test_an_account_that_is_added_meanwhile_is_told_with_its_line(self):
         self.add("bob@localhost")
@@ -425,6 +521,7 @@ class Trouble(CommandCase):
             [],
             ["frobnicate"],
             ["add"],
+            ["unlock"],
             ["list", "alice@localhost"],
             ["add", "alice@localhost", "--password-scheme", "rot13"],
             ["import", "users", "--domain", "no domain"],

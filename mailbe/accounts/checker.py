@@ -3,12 +3,17 @@
 A verified log-in is remembered for some minutes as a keyed digest of account, record and password, so
 the next one of a client that asks every minute needs no hashing and no thread. The record is part of
 the digest, so a changed password or a removed account ends it at once.
+
+The guard is asked before every try, and again after a good one: of many tries at a time, only those count as made
+that were over before it locked.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -16,18 +21,22 @@ from hashlib import blake2b
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailbe.accounts import schemes
+from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts
-from mailbe.interfaces import OffReactor, TryLater
+from mailbe.accounts.guard import Admission, Guard, Locked, Visit
+from mailbe.interfaces import IProof, OffReactor, TryLater
 
 REMEMBERED_FOR = 5 * 60.0  # seconds
+AT_ONCE = 2  # tries that are hashed; ARGON2ID takes 64 MiB for each
+MAX_PAUSES = 1000  # answers that are delayed at one time
 MAX_REMEMBERED = 10_000  # log-ins
 MAX_LOGGED_NAME = 80  # characters of a name that nobody has
+FAILED = "log-in failed: user={user} peer={peer} reason={reason}"  # docs/fail2ban/mailbe.conf reads this
 
 log = Logger()
 
@@ -37,54 +46,173 @@ class MD5Checker:
     """Checks names and passwords against the accounts, and renews records below ``scheme``.
 
     ``scheme`` is one of the values of ``schemes.CHOICES``; ``clock`` tells the time that
-    ``REMEMBERED_FOR`` is measured with.
+    ``REMEMBERED_FOR`` and the guard's delays are measured with.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IProof)
 
-    def __init__(self, accounts: Accounts, *, scheme: str, off_reactor: OffReactor, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        guard: Guard,
+        *,
+        scheme: str,
+        off_reactor: OffReactor,
+        clock: IReactorTime,
+    ) -> None:
         self._accounts = accounts
+        self._guard = guard
         self._scheme = scheme
         self._off_reactor = off_reactor
         self._clock = clock
         # Before the first client comes, so that the first unknown name costs no more than the next.
-        self._nobodys_record = schemes.hash_password(secrets.token_hex().encode(), scheme)
+        self._nobodys_records: dict[str, str] = {}
+        self._nobodys_record(scheme)
+        self._lines: dict[str, DeferredLock] = {}
+        self._at_once = DeferredSemaphore(AT_ONCE)
+        self._pauses: dict[Deferred[None], IDelayedCall] = {}
+        self._hurrying = False
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()  # digest -> when it ends
 
-    def requestAvatarId(self, credentials: UsernamePassword) -> Deferred[bytes | tuple[()]]:
+    def requestAvatarId(self, credentials: UsernamePassword | IProof) -> Deferred[bytes | tuple[()]]:
         """The address, in ASCII, of the account that name and password belong to.
 
-        ``credentials`` is a ``mailbe.interfaces.Login``; of a plain ``UsernamePassword`` no peer is known.
+        ``credentials`` is a ``mailbe.interfaces.Login`` or an ``IProof``; of a plain ``UsernamePassword`` no peer
+        is known.
 
-        The Deferred fails with ``UnauthorizedLogin``, or with ``TryLater`` where it cannot be told now.
+        The Deferred fails with ``UnauthorizedLogin``, with ``Locked`` or another ``TryLater`` where it cannot be
+        told now, or with what ``IProof.prove`` raises.
         """
         return Deferred.fromCoroutine(self._avatar_id(credentials))
 
-    async def _avatar_id(self, credentials: UsernamePassword) -> bytes:
-        account = await self._verified(credentials.username, credentials.password)
-        if account is None:
-            log.warn(
-                "log-in failed for {user} from {peer}",
-                user=_printable(credentials.username),
-                peer=getattr(credentials, "peer", "an unknown peer"),
-            )
-            raise UnauthorizedLogin()
-        return str(account.address).encode("ascii")
+    async def _avatar_id(self, credentials: UsernamePassword | IProof) -> bytes:
+        peer: str = getattr(credentials, "peer", "")
+        error: Exception
+        try:
+            if IProof.providedBy(credentials):
+                account = await self._proved(credentials, peer)
+            else:
+                account = await self._verified(credentials.username, credentials.password, peer)
+            return str(account.address).encode("ascii")
+        except Locked as locked:
+            error, reason, delay = locked, locked.reason, locked.delay
+        except _Wrong as wrong:
+            error, reason, delay = UnauthorizedLogin(), "wrong-password", wrong.delay
+        log.warn(FAILED, user=_printable(credentials.username), peer=peer or "unknown", reason=reason)
+        await self._pause(delay)
+        raise error
 
-    async def _verified(self, username: bytes, password: bytes) -> Account | None:
+    async def _verified(self, username: bytes, password: bytes, peer: str) -> Account:
         account = self._look_up(username)
-        while account is None or not self._remembers(account, password):
-            fits = await self._off_reactor(partial(self._fits, password, account))
+        visit = self._guard.visit(account, username, peer)
+        if account is not None and self._remembers(account, password):
+            await self._let_in(visit, self._guard.admit(visit))
+            return account
+        # One try at a time for each address, and few in all: of many at once most would be hashed for nothing, as the
+        # guard stops them after the first, and keep others waiting.
+        async with self._turn(visit.origin):
+            return await self._tried(username, password, peer)
+
+    async def _tried(self, username: bytes, password: bytes, peer: str) -> Account:
+        account = self._look_up(username)
+        while True:
+            visit = self._guard.visit(account, username, peer)
+            admission = self._guard.admit(visit)
+            if account is not None and self._remembers(account, password):
+                await self._let_in(visit, admission)
+                return account
+            cost = self._cost()
+            fits = await self._off_reactor(partial(self._fits, password, account, cost))
             judged, account = account, self._look_up(username)
             if account != judged:
                 continue  # changed while we were hashing: judge what it is now
             if account is None or not fits:
-                return None
+                raise await self._wrong(visit, password)
+            await self._let_in(visit, self._guard.admit(visit))
             account = await self._renewed(account, password)
             self._remember(account, password)
             return account
+
+    async def _proved(self, proof: IProof, peer: str) -> Account:
+        account = self._look_up(proof.username)
+        visit = self._guard.visit(account, proof.username, peer)
+        self._guard.admit(visit)
+        verifier = account.scram if account is not None else None
+        proven = await proof.prove(
+            verifier or scram.dummy_verifier(visit.name.encode(), self._guard.secret()),
+            partial(self._guard.admit, visit),
+        )
+        if account is None or verifier is None or not proven:
+            raise await self._wrong(visit, None)
+        now = self._look_up(proof.username)
+        if now is None or (now.id, now.scram) != (account.id, verifier):
+            raise TryLater(f"{account.address} was changed during its log-in")
+        await self._let_in(visit, self._guard.admit(visit))
         return account
+
+    async def _let_in(self, visit: Visit, admission: Admission) -> None:
+        if not admission.settled:
+            try:
+                await self._off_reactor(partial(self._guard.succeeded, visit))
+            except Locked:
+                raise
+            except TryLater as error:
+                log.error("a log-in of {user} is not written down: {reason}", user=visit.name, reason=str(error))
+        await self._pause(admission.delay)
+
+    async def _wrong(self, visit: Visit, password: bytes | None) -> _Wrong:
+        # Written down before the answer is delayed: who hangs up early has had his try all the same.
+        return _Wrong(await self._off_reactor(partial(self._guard.failed, visit, password)))
+
+    async def _pause(self, seconds: float) -> None:
+        # Where very many wait already, one more that is not delayed gains nothing, and one more that is costs memory.
+        if not seconds or self._hurrying or len(self._pauses) >= MAX_PAUSES:
+            return
+        pause: Deferred[None] = Deferred()
+        self._pauses[pause] = self._clock.callLater(seconds, self._end_pause, pause)
+        await pause
+
+    def _end_pause(self, pause: Deferred[None]) -> None:
+        del self._pauses[pause]
+        pause.callback(None)
+
+    def hurry(self) -> None:
+        """Delay no answer from now on, nor those that are being delayed: the service stops."""
+        self._hurrying = True
+        for pause, call in list(self._pauses.items()):
+            call.cancel()
+            self._end_pause(pause)
+
+    @asynccontextmanager
+    async def _turn(self, origin: str) -> AsyncIterator[None]:
+        line = self._lines.setdefault(origin, DeferredLock())
+        await line.acquire()
+        await self._at_once.acquire()
+        try:
+            yield
+        finally:
+            self._pass_on(self._at_once)
+            self._pass_on(line)
+            if not line.locked:
+                del self._lines[origin]
+
+    def _pass_on(self, line: DeferredLock | DeferredSemaphore) -> None:
+        # Later, as the next in line goes on from there, and the one behind it from there: a line may be long.
+        if line.waiting:
+            self._clock.callLater(0, line.release)
+        else:
+            line.release()
+
+    def _cost(self) -> str:
+        """The scheme that a refusal costs a hash of: the strongest that is chosen or that an account has."""
+        stronger = schemes.stronger_than(self._scheme)
+        return next((scheme for scheme in reversed(stronger) if self._accounts.has_scheme(scheme)), self._scheme)
+
+    def _nobodys_record(self, scheme: str) -> str:
+        if scheme not in self._nobodys_records:
+            self._nobodys_records[scheme] = schemes.hash_password(secrets.token_hex().encode(), scheme)
+        return self._nobodys_records[scheme]
 
     def _look_up(self, username: bytes) -> Account | None:
         try:
@@ -92,23 +220,23 @@ class MD5Checker:
         except UnicodeDecodeError:
             return None
 
-    def _fits(self, password: bytes, account: Account | None) -> bool:
-        # A refusal costs at least one hash of the chosen scheme. So how long it takes does not tell
+    def _fits(self, password: bytes, account: Account | None, cost: str) -> bool:
+        # A refusal costs at least one hash of the scheme ``cost``. So how long it takes does not tell
         # whether there is such an account, even while its record is of a cheaper scheme.
         if account is None:
-            schemes.verify(password, self._nobodys_record)
+            schemes.verify(password, self._nobodys_record(cost))
             return False
         try:
             fits = schemes.verify(password, account.record)
-            if not fits and schemes.is_below(account.record, self._scheme):
-                schemes.verify(password, self._nobodys_record)
+            if not fits and schemes.is_below(account.record, cost):
+                schemes.verify(password, self._nobodys_record(cost))
         except schemes.BadRecord as error:
             remedy = f"mailbe user passwd {account.address}"
             raise TryLater(f"{account.address} has {error}; give it a new one: {remedy}") from error
         return fits
 
     async def _renewed(self, account: Account, password: bytes) -> Account:
-        if not schemes.is_below(account.record, self._scheme):
+        if account.scram is not None and not schemes.is_below(account.record, self._scheme):
             return account
         try:
             return await self._off_reactor(lambda: self._renew(account, password))
@@ -117,10 +245,16 @@ class MD5Checker:
             return account
 
     def _renew(self, account: Account, password: bytes) -> Account:
-        record = schemes.hash_password(password, self._scheme)
+        record, verifier = account.record, account.scram
+        if schemes.is_below(record, self._scheme):
+            record = schemes.hash_password(password, self._scheme)
+        if verifier is None:
+            verifier = scram.make_verifier(password)
+        if (record, verifier) == (account.record, account.scram):
+            return account  # this password cannot be used with SCRAM
         # Only in the place of the record that was verified: the password may have been changed meanwhile.
-        if self._accounts.set_record(account.id, record, expected=account.record):
-            return replace(account, record=record)
+        if self._accounts.set_record(account.id, record, verifier, expected=account.record):
+            return replace(account, record=record, scram=verifier)
         return account
 
     def _remembers(self, account: Account, password: bytes) -> bool:
@@ -142,6 +276,14 @@ class MD5Checker:
     def _digest(self, account: Account, password: bytes) -> bytes:
         # Neither a number nor a record has a NUL, so no two log-ins give the same octets.
         return blake2b(f"{account.id}\0{account.record}\0".encode() + password, key=self._key).digest()
+
+
+class _Wrong(Exception):
+    """The password, or the proof of one, is wrong; the answer is given after ``delay`` seconds."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__()
+        self.delay = delay
 
 
 def _printable(name: bytes) -> str:

@@ -1,7 +1,7 @@
 """The accounts, in one SQLite file that the server and the ``mailbe`` command share.
 
 Every change is one transaction of its own on a connection of its own, from any thread. What the
-server asks again and again (``at``, ``named``) is answered from memory while SQLite's
+server asks again and again (``at``, ``named``, ``answer``) is answered from memory while SQLite's
 ``PRAGMA data_version`` says that nobody, in no process, has changed the file since.
 """
 
@@ -15,53 +15,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    MetaData,
-    Row,
-    Table,
-    Text,
-    bindparam,
-    create_engine,
-    delete,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, Row, bindparam, create_engine, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
+from mailbe.accounts.schema import ACCOUNTS, COUNTERS, LOGINS, STEPS, steps_taken, take_steps
 from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART, Address, BadAddress
 from mailbe.interfaces import TryLater
 from mailbe.maildata import Unusable
 
 WRITE_PATIENCE = 10.0  # seconds that a change waits for another one; it waits in a thread
+CHANGE_PATIENCE_MS = 2000  # somebody waits for his log-in
 READ_PATIENCE_MS = 50  # the reactor waits here, and in WAL mode a reader has next to nothing to wait for
-MAX_CACHED = 10_000  # answers each of at() and named()
+MAX_CACHED = 10_000  # answers, to all questions together
 MAX_NAME = 2 + 2 * MAX_LOCAL_PART + 1 + MAX_DOMAIN  # octets; nothing longer can name an account
 
-_METADATA = MetaData()
-_ACCOUNTS = Table(
-    "accounts",
-    _METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("local", Text, nullable=False),
-    Column("domain", Text, nullable=False),
-    Column("key", Text, nullable=False, unique=True),  # Address.key: what no two accounts share
-    Column("name", Text, nullable=False, index=True),  # the local part, case-folded
-    Column("record", Text, nullable=False),
-    # The id of a removed account never comes back, so set_record() cannot meet the wrong one.
-    sqlite_autoincrement=True,
-)
-_COLUMNS = (_ACCOUNTS.c.id, _ACCOUNTS.c.local, _ACCOUNTS.c.domain, _ACCOUNTS.c.record)
+_COLUMNS = (ACCOUNTS.c.id, ACCOUNTS.c.local, ACCOUNTS.c.domain, ACCOUNTS.c.record, ACCOUNTS.c.scram)
 _EVERY = select(*_COLUMNS)
-_BY_KEY = _EVERY.where(_ACCOUNTS.c.key == bindparam("key"))
-_BY_NAME = _EVERY.where(_ACCOUNTS.c.name == bindparam("name")).limit(2)
+_BY_KEY = _EVERY.where(ACCOUNTS.c.key == bindparam("key"))
+_BY_NAME = _EVERY.where(ACCOUNTS.c.name == bindparam("name")).limit(2)
 
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "end the program that holds it locked",
@@ -71,6 +45,10 @@ _REMEDIES = {
     sqlite3.SQLITE_READONLY: "change its owner or choose another folder with --maildata",
 }
 _NO_DATABASE = "put a backup in its place, or move it away to begin without accounts"
+
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class DuplicateAccount(Exception):
@@ -90,17 +68,22 @@ class NoSuchAccount(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account as it stands in the file; ``record`` is what its password is held against."""
+    """One account as it stands in the file.
+
+    ``record`` is what its password is held against, ``scram`` what a SCRAM proof is; ``None`` where there is no
+    such text, as only who has the password can make it.
+    """
 
     id: int
     address: Address
     record: str = field(repr=False)
+    scram: str | None = field(repr=False, default=None)
 
 
 class Accounts:
     """The accounts in the file ``path``, which is made at the first use when it is missing.
 
-    Any thread may call any method but ``at``, ``named`` and ``close``: these three belong to one thread.
+    Any thread may call any method but ``at``, ``named``, ``answer`` and ``close``: these belong to one thread.
     Each method raises ``Unusable`` where the file could not be opened to begin with, and ``TryLater``
     where it has gone, is locked or is broken later on; both name the file.
     """
@@ -117,7 +100,7 @@ class Accounts:
         self._identity = (0, 0)
 
     def open(self) -> None:
-        """Make the file when it is missing, and see that it can be used. Leaves nothing open.
+        """Make the file when it is missing, bring it up to date, and see that it can be used. Leaves nothing open.
 
         :raises Unusable: saying what to do.
         """
@@ -129,7 +112,11 @@ class Accounts:
             if not os.access(self._file, os.R_OK | os.W_OK):
                 remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
                 raise Unusable(f"{self._path}: this user may not read and write it; {remedy}")
-            with self._engine.connect() as connection:
+            with self._engine.begin() as connection:
+                if steps_taken(connection) < len(STEPS):
+                    take_steps(connection)
+                elif steps_taken(connection) > len(STEPS):
+                    raise Unusable(f"{self._path}: a newer mailbe made this file; update mailbe")
                 connection.execute(_EVERY.limit(1)).all()
         except OSError as error:
             remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
@@ -145,12 +132,13 @@ class Accounts:
         self._forget()
         self._usable = False
 
-    def add(self, address: Address, record: str) -> None:
+    def add(self, address: Address, record: str, scram: str | None = None) -> None:
         """Add an account; on return it is safely on the disk.
 
         :raises DuplicateAccount:
         """
-        self.add_all([(address, record)])
+        with self._transaction() as connection:
+            _add(connection, address, record, scram)
 
     def add_all(self, entries: Iterable[tuple[Address, str]]) -> None:
         """Add an account for each address and record, or none at all.
@@ -159,40 +147,46 @@ class Accounts:
         """
         with self._transaction() as connection:
             for address, record in entries:
-                values = {"local": address.local, "domain": address.domain, "key": address.key}
-                values |= {"name": address.local.casefold(), "record": record}
-                try:
-                    connection.execute(insert(_ACCOUNTS), values)
-                except IntegrityError:
-                    raise DuplicateAccount(address) from None
+                _add(connection, address, record, None)
 
-    def set_record(self, account_id: int, record: str, expected: str | None = None) -> bool:
-        """Give an account a new record; with ``expected``, only while that still is its record.
+    def set_record(
+        self, account_id: int, record: str, scram: str | None = None, *, expected: str | None = None
+    ) -> bool:
+        """Give an account a new record and SCRAM text; with ``expected``, only while that still is its record.
 
-        Returns whether it has it now; if not, the account was removed or its record changed.
+        Both always change together, so that no SCRAM text outlives the password that it was made of.
+        Returns whether it has them now; if not, the account was removed or its record changed.
         """
-        statement = update(_ACCOUNTS).where(_ACCOUNTS.c.id == account_id).values(record=record)
+        this = update(ACCOUNTS).where(ACCOUNTS.c.id == account_id)
+        statement = this.values(record=record, scram=None)
         if expected is not None:
-            statement = statement.where(_ACCOUNTS.c.record == expected)
+            statement = statement.where(ACCOUNTS.c.record == expected)
         with self._transaction() as connection:
-            return connection.execute(statement).rowcount == 1
+            if connection.execute(statement).rowcount == 0:
+                return False
+            # By itself: a SCRAM text that stays when the record changes is taken for a forgotten one, see STEPS.
+            connection.execute(this.values(scram=scram))
+        return True
 
     def remove(self, address: Address) -> Account:
         """Remove the account of ``address``, in whatever case it is written; returns what it was.
 
         :raises NoSuchAccount:
         """
-        statement = delete(_ACCOUNTS).where(_ACCOUNTS.c.key == address.key).returning(*_COLUMNS)
+        statement = delete(ACCOUNTS).where(ACCOUNTS.c.key == address.key).returning(*_COLUMNS)
         with self._transaction() as connection:
             row = connection.execute(statement).one_or_none()
-        if row is None:
-            raise NoSuchAccount(address)
+            if row is None:
+                raise NoSuchAccount(address)
+            # Who takes the name later is somebody else.
+            connection.execute(delete(COUNTERS).where(COUNTERS.c.subject == address.key))
+            connection.execute(delete(LOGINS).where(LOGINS.c.account == row.id))
         return _account(row)
 
     def all(self) -> list[Account]:
         """Every account, sorted by address; case does not count."""
         with self._transaction() as connection:
-            rows = connection.execute(_EVERY.order_by(_ACCOUNTS.c.key)).all()
+            rows = connection.execute(_EVERY.order_by(ACCOUNTS.c.key)).all()
         return [_account(row) for row in rows]
 
     def empty(self) -> bool:
@@ -200,21 +194,33 @@ class Accounts:
         with self._transaction() as connection:
             return connection.execute(_EVERY.limit(1)).first() is None
 
+    def all_have_scram(self) -> bool:
+        """Whether every account can log in by SCRAM."""
+        return self.answer(_all_have_scram, None)
+
+    def has_scheme(self, scheme: str) -> bool:
+        """Whether any account's record is of ``scheme``."""
+        return self.answer(_has_scheme, scheme)
+
     def at(self, address: Address) -> Account | None:
         """The account of ``address``, in whatever case it is written."""
-        return self._answer(lambda reader: reader.by_key(address.key))
+        return self.answer(_by_key, address.key)
 
     def named(self, name: str) -> Account | None:
         """Whom ``name`` means at log-in: an address, or what stands before the @ of one account only."""
         # ASCII only, because case-folding would make a Kelvin sign a k.
         if not name.isascii() or len(name) > MAX_NAME:
             return None
-        return self._answer(lambda reader: reader.by_name(name))
+        return self.answer(_by_name, name)
 
-    def _answer(self, question: Callable[[_Reader], Account | None]) -> Account | None:
+    def answer(self, question: Callable[[Connection, K], T], about: K) -> T:
+        """What ``question`` reads about ``about`` in the file, from memory while nobody has changed the file.
+
+        Only the file may be asked, and the answer must not change: it is given again.
+        """
         self.open()
         try:
-            return question(self._fresh())
+            return cast(T, self._fresh().ask(question, about))
         except (OSError, sqlite3.Error, DBAPIError) as error:
             self._forget()
             raise TryLater(f"{self._path}: {_reason(error)}") from error
@@ -232,6 +238,18 @@ class Accounts:
         if self._reader is not None:
             reader, self._reader = self._reader, None
             reader.close()
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """A transaction that may read first and write then, as nobody else writes until it has ended.
+
+        It does not wait for the disk: who is killed loses nothing, and a loss of power may undo the last of these.
+        """
+        with self._transaction() as connection:
+            connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {CHANGE_PATIENCE_MS}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -255,32 +273,54 @@ class _Reader:
         self._pragma: Callable[[str], sqlite3.Cursor] = driver.execute
         self._pragma(f"PRAGMA busy_timeout = {READ_PATIENCE_MS}")
         self._version: object = None
-        self.by_key = lru_cache(MAX_CACHED)(self._query_key)
-        self.by_name = lru_cache(MAX_CACHED)(self._query_name)
+        self.ask = lru_cache(MAX_CACHED)(self._ask)
 
     def refresh(self) -> None:
         """Drop every answer when anybody else has changed the file since the last call."""
         version = self._pragma("PRAGMA data_version").fetchone()
         if version != self._version:
-            self.by_key.cache_clear()
-            self.by_name.cache_clear()
+            self.ask.cache_clear()
             self._version = version
 
     def close(self) -> None:
         self._connection.close()
 
-    def _query_key(self, key: str) -> Account | None:
-        row = self._connection.execute(_BY_KEY, {"key": key}).one_or_none()
-        return None if row is None else _account(row)
+    def _ask(self, question: Callable[[Connection, Any], object], about: object) -> object:
+        return question(self._connection, about)
 
-    def _query_name(self, name: str) -> Account | None:
-        if "@" in name:
-            try:
-                return self._query_key(Address.parse(name).key)
-            except BadAddress:
-                return None
-        rows = self._connection.execute(_BY_NAME, {"name": name.casefold()}).all()
-        return _account(rows[0]) if len(rows) == 1 else None
+
+def _all_have_scram(connection: Connection, _: None) -> bool:
+    return connection.execute(_EVERY.where(ACCOUNTS.c.scram.is_(None)).limit(1)).first() is None
+
+
+def _has_scheme(connection: Connection, scheme: str) -> bool:
+    # A range, which the index on records answers; ~ comes right behind }.
+    within = ACCOUNTS.c.record.between(f"{{{scheme}}}", f"{{{scheme}~")
+    return connection.execute(_EVERY.where(within).limit(1)).first() is not None
+
+
+def _by_key(connection: Connection, key: str) -> Account | None:
+    row = connection.execute(_BY_KEY, {"key": key}).one_or_none()
+    return None if row is None else _account(row)
+
+
+def _by_name(connection: Connection, name: str) -> Account | None:
+    if "@" in name:
+        try:
+            return _by_key(connection, Address.parse(name).key)
+        except BadAddress:
+            return None
+    rows = connection.execute(_BY_NAME, {"name": name.casefold()}).all()
+    return _account(rows[0]) if len(rows) == 1 else None
+
+
+def _add(connection: Connection, address: Address, record: str, scram: str | None) -> None:
+    values = {"local": address.local, "domain": address.domain, "key": address.key}
+    values |= {"name": address.local.casefold(), "record": record}
+    try:
+        connection.execute(insert(ACCOUNTS), {**values, "scram": scram})
+    except IntegrityError:
+        raise DuplicateAccount(address) from None
 
 
 def _connect(file: str) -> sqlite3.Connection:
@@ -299,15 +339,15 @@ def _create(file: str) -> None:
         engine = create_engine("sqlite://", creator=lambda: _connect(draft), poolclass=NullPool)
         with engine.begin() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-            _METADATA.create_all(connection)
+            take_steps(connection, new=True)
         with suppress(FileExistsError):
             os.link(draft, file)
     finally:
         Path(draft).unlink()
 
 
-def _account(row: Row[int, str, str, str]) -> Account:
-    return Account(row.id, Address(row.local, row.domain), row.record)
+def _account(row: Row[Any, Any, Any, Any, Any]) -> Account:
+    return Account(row.id, Address(row.local, row.domain), row.record, row.scram)
 
 
 def _reason(error: OSError | sqlite3.Error | DBAPIError) -> str:

@@ -100,6 +100,11 @@ def is_below(record: str, scheme: str) -> bool:
         raise BadRecord(f"a damaged record of the scheme {scheme}") from None
 
 
+def stronger_than(scheme: str) -> list[str]:
+    """The schemes above ``scheme``, weakest first."""
+    return _STRENGTH[_STRENGTH.index(scheme) + 1 :]
+
+
 def scheme_of(record: str) -> str:
     """The scheme that ``record`` names.
 

@@ -1,0 +1,63 @@
+"""The tables of the account database, and how a file that an older version made gets those that it lacks.
+
+The steps are taken in their order when a file is opened, and ``PRAGMA user_version`` counts them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import cast
+
+from sqlalchemy import Connection, column, insert, select, table
+
+# A new file takes all the steps, an old one those that it lacks; so one that was released never changes.
+STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        # AUTOINCREMENT: the id of a removed account never comes back, so set_record() cannot meet the wrong one.
+        # key is Address.key, what no two accounts share; name is the local part, case-folded.
+        """CREATE TABLE accounts (id INTEGER PRIMARY KEY AUTOINCREMENT, local TEXT NOT NULL, domain TEXT NOT NULL,
+            key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, record TEXT NOT NULL)""",
+        "CREATE INDEX ix_accounts_name ON accounts (name)",
+    ),
+    (
+        "ALTER TABLE accounts ADD COLUMN scram TEXT",
+        "CREATE INDEX ix_accounts_without_scram ON accounts (id) WHERE scram IS NULL",
+        "CREATE INDEX ix_accounts_record ON accounts (record)",
+        # The version before knows nothing of the column: where it sets a password, the old one's SCRAM text must go.
+        """CREATE TRIGGER no_old_scram AFTER UPDATE OF record ON accounts
+            WHEN NEW.record IS NOT OLD.record AND NEW.scram IS OLD.scram
+            BEGIN UPDATE accounts SET scram = NULL WHERE id = NEW.id; END""",
+        # The three tables of the guard, which says what they mean.
+        """CREATE TABLE counters (subject TEXT NOT NULL, origin TEXT NOT NULL, failures TEXT NOT NULL,
+            locks INTEGER NOT NULL, locked_at REAL NOT NULL, locked_for REAL NOT NULL, touched REAL NOT NULL,
+            PRIMARY KEY (subject, origin))""",
+        "CREATE INDEX ix_counters_touched ON counters (touched)",
+        """CREATE TABLE logins (account INTEGER NOT NULL, origin TEXT NOT NULL, at REAL NOT NULL, peer TEXT NOT NULL,
+            PRIMARY KEY (account, origin))""",
+        "CREATE TABLE secret (value BLOB NOT NULL)",
+    ),
+)
+ACCOUNTS = table("accounts", *map(column, ("id", "local", "domain", "key", "name", "record", "scram")))
+COUNTERS = table(
+    "counters", *map(column, ("subject", "origin", "failures", "locks", "locked_at", "locked_for", "touched"))
+)
+LOGINS = table("logins", *map(column, ("account", "origin", "at", "peer")))
+SECRET = table("secret", column("value"))
+
+
+def steps_taken(connection: Connection) -> int:
+    """How many of the steps the file has; none is also what the version said that took the first one only."""
+    return cast(int, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def take_steps(connection: Connection, *, new: bool = False) -> None:
+    """Take the steps that the file lacks; ``new``: all of them."""
+    # All or none, and once however many processes begin at a time: who waits here finds it done.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # The version that knew the first step only did not count it.
+    for step in STEPS[0 if new else max(1, steps_taken(connection)) :]:
+        for statement in step:
+            connection.exec_driver_sql(statement)
+    if connection.execute(select(SECRET)).first() is None:
+        connection.execute(insert(SECRET), {"value": secrets.token_bytes(32)})
+    connection.exec_driver_sql(f"PRAGMA user_version = {len(STEPS)}")
