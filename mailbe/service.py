@@ -10,12 +10,13 @@ import ipaddress
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -23,33 +24,42 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from mailbe.accounts.checker import MD5Checker
+from mailbe.accounts.checker import AT_ONCE, MD5Checker
 from mailbe.accounts.database import Accounts
-from mailbe.conversation import Begin, Listener
+from mailbe.accounts.guard import Guard, Limits
 from mailbe.durable import Writer
 from mailbe.interfaces import OffReactor, TryLater
+from mailbe.listener import Begin, Listener
 from mailbe.maildata import Maildata, Unusable
 from mailbe.maildir import Maildrops
 from mailbe.pop3.session import Authorization
 from mailbe.postoffice import PostOffice
 from mailbe.realm import Realm
+from mailbe.smtp.harvest import Harvest
 from mailbe.smtp.session import Session, Settings
+from mailbe.tls.certificates import Certificates, given, made
 
+T = TypeVar("T")
 log = Logger()
 
 MAX_SIZE = 50 * 1024 * 1024  # octets
-HASHING_THREADS = 2  # ARGON2ID takes 64 MiB in each
 GRACE = 4.0  # seconds that a letter on its way has when the service stops
 DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
     "smtp": ["tcp:2525:interface=127.0.0.1"],
     "submission": ["tcp:2587:interface=127.0.0.1"],
     "pop3": ["tcp:2110:interface=127.0.0.1"],
+    "submissions": ["tcp:2465:interface=127.0.0.1"],
+    "pop3s": ["tcp:2995:interface=127.0.0.1"],
 }
+IMPLICIT_TLS = ("submissions", "pop3s")  # RFC 8314 3
+DAY = 86400  # seconds
 
 
 class CannotStart(Exception):
@@ -65,9 +75,15 @@ class Configuration:
     """A password scheme of ``accounts.schemes``."""
     domains: Sequence[str] = ("localhost",)
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=lambda: DEFAULT_ENDPOINTS)
-    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3."""
+    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3, submissions, pop3s."""
+    certificate: Path | None = None
+    """The server's certificate and those that signed it, as PEM; with none, one is made."""
+    key: Path | None = None
+    """Its key."""
     classic: bool = False
     allow_md5: bool = False
+    limits: Limits = field(default_factory=Limits)
+    """What the guard of log-ins allows."""
     max_size: int = MAX_SIZE
     """The largest letter, in octets."""
 
@@ -87,10 +103,11 @@ class MailService(Service):
         self._reactor = reactor
         self._accounts = Accounts(self._maildata.accounts)
         self._writer = Writer(reactor.callFromThread)
-        self._hashing = ThreadPool(0, HASHING_THREADS, "mailbe passwords")
+        self._hashing = ThreadPool(0, AT_ONCE, "mailbe passwords")
         self._listeners: list[Listener] = []
         self._ports: list[tuple[str, IListeningPort]] = []
         self._lock: int | None = None
+        self._stopping = False
 
     def privilegedStartService(self) -> None:
         """Take the folder, then the ports.
@@ -103,6 +120,7 @@ class MailService(Service):
             if swept := self._maildata.sweep():
                 log.info("swept {count} letters that were cut off", count=swept)
             self._accounts.open()
+            self._certificates = Certificates(self._find_certificate())
         except Unusable as error:
             raise CannotStart(str(error)) from error
         begins = self._begins()
@@ -124,6 +142,9 @@ class MailService(Service):
         super().startService()
         self._writer.start()
         self._hashing.start()
+        self._renewal = LoopingCall(self.reload)
+        self._renewal.clock = self._reactor
+        self._renewal.start(DAY, now=False)
         # When clients are answered and signals are heeded, and not before.
         self._reactor.callWhenRunning(self._announce, step)
 
@@ -137,7 +158,18 @@ class MailService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    def reload(self) -> None:
+        """Look at the certificate again: new connections get what is there now, if it is good."""
+        try:
+            self._certificates.reload()
+            log.info("the certificate is loaded anew")
+        except Unusable as error:
+            log.error("the certificate in use is kept: {error}", error=str(error))
+
     async def _stop(self) -> None:
+        self._renewal.stop()
+        self._stopping = True
+        self._checker.hurry()
         await gatherResults([maybeDeferred(port.stopListening) for _, port in self._ports])
         await gatherResults([listener.wind_up(GRACE) for listener in self._listeners])
         self._writer.stop()
@@ -151,27 +183,47 @@ class MailService(Service):
     def _begins(self) -> dict[str, Begin]:
         """How each kind of listener begins a conversation."""
         asked = self._configuration
-        hashing, disk = self._off_reactor(self._hashing), self._off_reactor(self._reactor.getThreadPool())
-        checker = MD5Checker(self._accounts, scheme=asked.scheme, off_reactor=hashing, clock=self._reactor)
+        disk = self._off_reactor(self._reactor.getThreadPool())
+        guard = Guard(self._accounts, domain=asked.domains[0], limits=asked.limits)
+        self._checker = checker = MD5Checker(
+            self._accounts, guard, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
+        )
         portal = Portal(Realm(self._maildata, Maildrops(disk)), [checker])
+        harvest = Harvest(self._reactor)
         office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, self._reactor)
 
         def session(*, submission: bool) -> Begin:
             settings = Settings(asked.domains[0], asked.max_size, submission, asked.classic)
-            return lambda wire: Session(wire, settings, office, portal, self._reactor)
+            return lambda wire: Session(wire, settings, office, portal, self._offers_scram, harvest, self._reactor)
 
         return {
             "smtp": session(submission=False),
             "submission": session(submission=True),
-            "pop3": lambda wire: Authorization(wire, portal),
+            "submissions": session(submission=True),
+            "pop3": lambda wire: Authorization(wire, portal, self._offers_scram),
+            "pop3s": lambda wire: Authorization(wire, portal, self._offers_scram),
         }
+
+    def _offers_scram(self) -> bool:
+        try:
+            return self._accounts.all_have_scram()
+        except TryLater:  # nobody can log in now, and who tries is told so
+            return False
+
+    def _find_certificate(self) -> Callable[[], SSL.Context]:
+        asked = self._configuration
+        if asked.certificate is not None and asked.key is not None:
+            return partial(given, asked.certificate, asked.key, self._reactor)
+        return partial(made, self._maildata.tls, asked.domains, self._reactor)
 
     def _listen(self, name: str, description: str, begin: Begin) -> None:
         option = f"--{name} {description}"
-        listener = Listener(begin, self._reactor)
+        implicit = name in IMPLICIT_TLS
+        listener = Listener(begin, self._reactor, self._certificates, implicit_tls=implicit)
+        factory = TLSMemoryBIOFactory(self._certificates, False, listener, self._reactor) if implicit else listener
         # The endpoints of sockets listen at once; what they could not do must be known before we go on.
         outcome: list[IListeningPort | Failure] = []
-        serverFromString(self._reactor, description).listen(listener).addBoth(outcome.append)
+        serverFromString(self._reactor, description).listen(factory).addBoth(outcome.append)
         if not outcome:
             raise CannotStart(f"{option}: this kind of endpoint cannot be used")
         port = outcome[0]
@@ -194,6 +246,14 @@ class MailService(Service):
             command = "mailbe" if shutil.which("mailbe") else Path(sys.executable).with_name("mailbe")
             return f"next: {command} --maildata {self._maildata.root} user add you@{self._configuration.domains[0]}"
         return "next: set up your mail program; README.md has the values for Thunderbird"
+
+    def _hash(self, work: Callable[[], T], /) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._hashing, self._unless_stopping, work)
+
+    def _unless_stopping(self, work: Callable[[], T]) -> T:
+        if self._stopping:  # many may stand in line
+            raise TryLater("the service stops")
+        return work()
 
     def _off_reactor(self, pool: ThreadPool) -> OffReactor:
         return partial(deferToThreadPool, self._reactor, pool)

@@ -6,6 +6,7 @@ import contextlib
 import re
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
 from mailbe.accounts import schemes
+from mailbe.accounts.guard import Limits
 from mailbe.address import is_domain
 from mailbe.maildata import Maildata
 from mailbe.service import DEFAULT_ENDPOINTS, MAX_SIZE, CannotStart, Configuration, MailService
@@ -27,6 +29,24 @@ def stop(status: int, message: object) -> NoReturn:
     raise SystemExit(status)
 
 
+# What the guard of log-ins allows: option and meaning of each field of its Limits.
+LIMITS = {
+    field.name.replace("_", "-"): (field.default, meaning)
+    for field, meaning in zip(
+        fields(Limits),
+        (
+            "So many different wrong passwords in a row lock an account",
+            "So many seconds a first lock holds; each further one twice as long",
+            "So many seconds the longest lock holds",
+            "So many different failed log-ins within an hour, over all accounts, block an address",
+            "So many days after a good log-in an address has a count of its own for that account",
+            "Addresses that fail are answered up to so many seconds late",
+        ),
+        strict=True,
+    )
+}
+
+
 class Options(usage.Options):
     """The options of ``twistd mailbe``."""
 
@@ -37,7 +57,10 @@ class Options(usage.Options):
     ]
     optParameters = [
         ["maildata", None, "maildata", "The folder that holds mail and accounts; made when missing"],
+        ["certificate", None, None, "The server's certificate and those that signed it, as PEM; else one is made"],
+        ["key", None, None, "The key of the certificate, as PEM"],
         ["password-scheme", None, schemes.DEFAULT, f"How passwords are hashed: {' or '.join(schemes.CHOICES)}"],
+        *([name, None, str(default), meaning] for name, (default, meaning) in LIMITS.items()),
         ["max-size", None, str(MAX_SIZE), "The largest letter that is taken, in octets"],
     ]
 
@@ -75,6 +98,14 @@ class Options(usage.Options):
         """Where users fetch their mail; may be given again [default: tcp:2110:interface=127.0.0.1]"""
         self._endpoint("pop3", endpoint)
 
+    def opt_submissions(self, endpoint: str) -> None:
+        """The same as submission, in TLS from the first octet [default: tcp:2465:interface=127.0.0.1]"""
+        self._endpoint("submissions", endpoint)
+
+    def opt_pop3s(self, endpoint: str) -> None:
+        """The same as pop3, in TLS from the first octet [default: tcp:2995:interface=127.0.0.1]"""
+        self._endpoint("pop3s", endpoint)
+
     def parseOptions(self, options: Any = None) -> None:
         try:
             super().parseOptions(options)
@@ -85,6 +116,8 @@ class Options(usage.Options):
         """There are options only."""
 
     def postOptions(self) -> None:
+        if (self["certificate"] is None) != (self["key"] is None):
+            raise usage.UsageError("--certificate and --key: give both, or neither")
         if not self["maildata"]:
             raise usage.UsageError("--maildata is empty: name a folder")
         if self["password-scheme"] not in schemes.CHOICES:
@@ -93,6 +126,10 @@ class Options(usage.Options):
             )
         if not re.fullmatch("0*[1-9][0-9]{0,18}", self["max-size"]):
             raise usage.UsageError(f"--max-size {self['max-size'][:40]!a}: give a number of octets")
+        for name in LIMITS:
+            least = 0 if name == "slowest-answer-seconds" else 1
+            if not re.fullmatch("[0-9]{1,9}", self[name]) or int(self[name]) < least:
+                raise usage.UsageError(f"--{name} {self[name][:40]!a}: give a number, {least} at least")
         if self.parent is not None and self.parent["pidfile"] == "twistd.pid":
             # The lock on maildata tells two servers on one folder, and who holds it; a file in the current
             # folder would only keep a server with a folder of its own from being started here.
@@ -105,9 +142,12 @@ class Options(usage.Options):
             scheme=schemes.CHOICES[self["password-scheme"]],
             domains=self["domain"] or ["localhost"],
             endpoints=self["endpoints"] or DEFAULT_ENDPOINTS,
+            certificate=self["certificate"] and Path(self["certificate"]).absolute(),
+            key=self["key"] and Path(self["key"]).absolute(),
             classic=bool(self["classic"]),
             allow_md5=bool(self["allow-md5"]),
             max_size=int(self["max-size"]),
+            limits=Limits(*(int(self[name]) for name in LIMITS)),
         )
 
 
@@ -121,20 +161,10 @@ class ForegroundService(MailService):
             stop(REFUSED, error)
 
     def startService(self) -> None:
-        # Handlers of our own: with Twisted's, a service that was asked to stop ends as if the signal had killed it.
-        self._reactor.callWhenRunning(self._watch_signals)
         try:
             super().startService()
         except CannotStart as error:
             stop(REFUSED, error)
-
-    def _watch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._reactor.callFromThread(self._stop_reactor))
-
-    def _stop_reactor(self) -> None:
-        with contextlib.suppress(ReactorNotRunning):  # it is stopping already
-            self._reactor.stop()
 
 
 def makeService(options: Options) -> MailService:
@@ -142,4 +172,24 @@ def makeService(options: Options) -> MailService:
     from twisted.internet import reactor
 
     foreground = options.parent is not None and options.parent["nodaemon"]
-    return (ForegroundService if foreground else MailService)(options.configuration(), reactor)
+    service = (ForegroundService if foreground else MailService)(options.configuration(), reactor)
+    reactor.callWhenRunning(watch_signals, reactor, service)
+    return service
+
+
+def watch_signals(reactor: Any, service: MailService) -> None:
+    """SIGHUP looks at the certificate again; SIGTERM and SIGINT stop the service, with status 0.
+
+    With Twisted's own handlers, a service that was asked to stop ends as if the signal had killed it.
+    """
+
+    def stop_reactor() -> None:
+        with contextlib.suppress(ReactorNotRunning):  # it is stopping already
+            reactor.stop()
+
+    for number, work in (
+        (signal.SIGHUP, service.reload),
+        (signal.SIGTERM, stop_reactor),
+        (signal.SIGINT, stop_reactor),
+    ):
+        signal.signal(number, lambda *_, work=work: reactor.callFromThread(work))

@@ -6,6 +6,7 @@ import os
 import poplib
 import smtplib
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,66 @@ class Serving(TestCase):
             await deferLater(reactor, 0)  # type: ignore[arg-type]
         self.assertIn("Thunderbird", formatEvent(events[-1]))
 
+    async def test_every_port_has_tls_that_our_authority_vouches_for(self) -> None:
+        root = self.mktemp()
+        names = ("smtp", "submission", "submissions", "pop3", "pop3s")
+        ports = dict(zip(names, await self.start(root, endpoints={name: [HERE] for name in names}), strict=True))
+        accounts = Accounts(Maildata(Path(root)).accounts)
+        accounts.add(Address("alice", "localhost"), schemes.hash_password(b"secret", "MD5-CRYPT"))
+        accounts.close()
+        context = ssl.create_default_context(cafile=str(Path(root) / "tls" / "ca.pem"))
+
+        def use() -> list[bytes]:
+            for name in ("smtp", "submission"):
+                with smtplib.SMTP("localhost", ports[name]) as client:
+                    client.starttls(context=context)
+                    client.login("alice", "secret")
+            with smtplib.SMTP_SSL("localhost", ports["submissions"], context=context) as client:
+                client.login("alice", "secret")
+                client.sendmail("alice@localhost", ["alice@localhost"], b"Subject: one\r\n\r\nHello\r\n")
+            plain = poplib.POP3("localhost", ports["pop3"])
+            plain.stls(context)
+            secure = poplib.POP3_SSL("localhost", ports["pop3s"], context=context)
+            letters = []
+            for client3 in (plain, secure):
+                client3.user("alice")
+                client3.pass_("secret")
+                letters.append(b"\r\n".join(client3.retr(1)[1]))
+                client3.quit()
+            return letters
+
+        one, two = await deferToThread(use)
+        self.assertEqual(one, two)
+        self.assertIn(b" with ESMTPSA id ", one)
+
+    async def test_a_handshake_that_fails_is_one_line(self) -> None:
+        (port,) = await self.start(self.mktemp(), endpoints={"pop3s": [HERE]})
+
+        def use() -> bytes:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"CAPA\r\n")
+                client.settimeout(10)
+                return client.recv(100)
+
+        with capturedLogs() as events:
+            self.assertEqual(await deferToThread(use), b"")
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        self.assertIn("no TLS with 127.0.0.1: wrong version number", [formatEvent(event) for event in events])
+
+    async def test_a_bad_certificate_does_not_take_the_place_of_a_good_one(self) -> None:
+        root = self.mktemp()
+        server = MailService(configuration(root), reactor)
+        server.privilegedStartService()
+        server.startService()
+        self.addCleanup(server.stopService)
+        with capturedLogs() as events:
+            server.reload()
+            (Path(root) / "tls" / "key.pem").write_text("no key")
+            server.reload()
+        good, bad = (formatEvent(event) for event in events)
+        self.assertIn("loaded anew", good)
+        self.assertRegex(bad, "the certificate in use is kept: .*key.pem: ")
+
     async def test_what_a_crash_left_in_the_spool_is_swept(self) -> None:
         maildata = Maildata(Path(self.mktemp()))
         maildata.prepare()
@@ -145,6 +206,13 @@ class Refusing(SynchronousTestCase):
             port.stopListening()
         self.assertIn("may not write", str(error))
         self.assertFalse(server._writer._thread.is_alive())
+
+    def test_a_certificate_that_is_none(self) -> None:
+        path = Path(self.mktemp())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("no certificate")
+        message = self.refused(self.mktemp(), certificate=path, key=path)
+        self.assertIn(f"--certificate {path}: ", message)
 
     def test_accounts_that_are_none(self) -> None:
         root = Path(self.mktemp())

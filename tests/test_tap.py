@@ -17,6 +17,7 @@ from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import tap
+from mailbe.accounts.guard import Limits
 from mailbe.service import DEFAULT_ENDPOINTS, CannotStart, MailService
 
 
@@ -50,11 +51,15 @@ class Parsing(OptionsCase):
         configuration = self.parse(
             *("--maildata", "/srv/mail", "--domain", "a.example", "--domain", "b.example", "--classic", "--allow-md5"),
             *("--smtp", "tcp:25", "--smtp", "tcp6:25", "--pop3", "unix:pop", "--submission", "tcp:587"),
-            *("--password-scheme", "argon2id", "--max-size", "1000"),
+            *("--password-scheme", "argon2id", "--max-size", "1000", "--wrong-passwords", "5", "--lock-seconds", "60"),
+            *("--certificate", "/c.pem", "--key", "/k.pem", "--submissions", "tcp:465", "--pop3s", "tcp:995"),
         ).configuration()
         self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
         self.assertEqual(list(configuration.domains), ["a.example", "b.example"])
         endpoints = {"smtp": ["tcp:25", "tcp6:25"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
+        endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"]}
+        self.assertEqual(configuration.limits, Limits(wrong_passwords=5, lock_seconds=60))
+        self.assertEqual((configuration.certificate, configuration.key), (Path("/c.pem"), Path("/k.pem")))
         self.assertEqual(configuration.endpoints, endpoints)
         self.assertEqual((configuration.scheme, configuration.max_size), ("ARGON2ID", 1000))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
@@ -78,6 +83,10 @@ class Parsing(OptionsCase):
             (["--max-size", "0"], "--max-size"),
             (["--max-size", "9" * 5000], "--max-size"),
             (["--maildata", ""], "--maildata"),
+            (["--certificate", "a.pem"], "--key"),
+            (["--key", "a.pem"], "--certificate"),
+            (["--wrong-passwords", "0"], "--wrong-passwords"),
+            (["--lock-seconds", "long"], "--lock-seconds"),
         ):
             status, said = self.stopped(self.parse, *wrong)
             self.assertEqual(status, 2, wrong)
@@ -114,12 +123,12 @@ class Making(OptionsCase):
         service = tap.makeService(self.parse(twistd=[]))
         self.assertRaises(CannotStart, service.privilegedStartService)
 
-    def test_a_signal_stops_it_once(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def test_signals_reload_it_and_stop_it_once(self) -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         done: list[str] = []
-        self.patch(MailService, "startService", lambda service: done.append("started"))
-        self.patch(reactor, "callWhenRunning", lambda work: work())
+        self.patch(MailService, "reload", lambda service: done.append("reloaded"))
+        self.patch(reactor, "callWhenRunning", lambda work, *arguments: work(*arguments))
         self.patch(reactor, "callFromThread", lambda work: work())
 
         def stop() -> None:
@@ -128,7 +137,7 @@ class Making(OptionsCase):
             done.append("stopped")
 
         self.patch(reactor, "stop", stop)
-        tap.makeService(self.parse()).startService()
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        self.assertEqual(done, ["started", "stopped"])
+        tap.makeService(self.parse())
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        self.assertEqual(done, ["reloaded", "stopped"])
