@@ -6,8 +6,10 @@ import email.policy
 import poplib
 import re
 import smtplib
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import cast
 from urllib.parse import quote
@@ -19,6 +21,16 @@ SECONDS = 30  # the most that one reply may take
 
 # What mailbe puts on top of a letter: one Return-Path line and one Received field, folded.
 _TRACE = re.compile(rb"Return-Path: <[^\r\n]*>\r\nReceived: [^\r\n]+\r\n(?:[ \t][^\r\n]*\r\n)*")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a client comes to TLS: by a command, or from the first octet."""
+
+    context: ssl.SSLContext
+    implicit: bool = False
+    host: str = "127.0.0.1"
+    """Whose name or address must stand in the certificate."""
 
 
 def letter(
@@ -38,26 +50,48 @@ def letter(
 
 
 @contextmanager
-def sender(port: int, address: str | None = None) -> Iterator[smtplib.SMTP]:
+def sender(port: int, address: str | None = None, tls: Tls | None = None) -> Iterator[smtplib.SMTP]:
     """An SMTP session, logged in as ``address`` where one is given."""
-    with smtplib.SMTP("127.0.0.1", port, local_hostname="client.test", timeout=SECONDS) as smtp:
+    client = "client.test"
+    smtp: smtplib.SMTP
+    if tls and tls.implicit:
+        smtp = smtplib.SMTP_SSL(tls.host, port, client, timeout=SECONDS, context=tls.context)
+    else:
+        smtp = smtplib.SMTP(tls.host if tls else "127.0.0.1", port, client, timeout=SECONDS)
+    with smtp:
+        if tls and not tls.implicit:
+            smtp.starttls(context=tls.context)
         if address:
             smtp.login(address, PASSWORDS[address])
         yield smtp
 
 
-def send(port: int, address: str, recipients: Sequence[str], octets: bytes, *, log_in: bool = True) -> None:
+def send(
+    port: int,
+    address: str,
+    recipients: Sequence[str],
+    octets: bytes,
+    *,
+    log_in: bool = True,
+    tls: Tls | None = None,
+) -> None:
     """Send a letter from ``address``; every recipient must be taken."""
-    with sender(port, address if log_in else None) as smtp:
+    with sender(port, address if log_in else None, tls) as smtp:
         refused = smtp.sendmail(address, recipients, octets, mail_options=["BODY=8BITMIME"])
         assert not refused, refused
 
 
 @contextmanager
-def maildrop(port: int, name: str, password: str | None = None) -> Iterator[poplib.POP3]:
+def maildrop(port: int, name: str, password: str | None = None, tls: Tls | None = None) -> Iterator[poplib.POP3]:
     """A POP3 session of ``name``, which ends with QUIT unless the test ended it before."""
-    pop3 = poplib.POP3("127.0.0.1", port, timeout=SECONDS)
+    pop3: poplib.POP3
+    if tls and tls.implicit:
+        pop3 = poplib.POP3_SSL(tls.host, port, timeout=SECONDS, context=tls.context)
+    else:
+        pop3 = poplib.POP3(tls.host if tls else "127.0.0.1", port, timeout=SECONDS)
     try:
+        if tls and not tls.implicit:
+            pop3.stls(tls.context)
         pop3.user(name)
         pop3.pass_(password or PASSWORDS[name])
         yield pop3
@@ -76,9 +110,9 @@ def retrieve(pop3: poplib.POP3, number: int) -> bytes:
     return octets
 
 
-def fetch(port: int, name: str) -> list[bytes]:
+def fetch(port: int, name: str, tls: Tls | None = None) -> list[bytes]:
     """The octets of all messages in a maildrop; they stay there."""
-    with maildrop(port, name) as pop3:
+    with maildrop(port, name, tls=tls) as pop3:
         return [retrieve(pop3, number) for number in range(1, pop3.stat()[0] + 1)]
 
 

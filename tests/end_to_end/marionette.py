@@ -26,6 +26,10 @@ class ScriptError(AssertionError):
     """What a script in Thunderbird, or Marionette itself, complained of."""
 
 
+class DialogDismissed(ScriptError):
+    """A dialog was in the way, whose text this is. It was cancelled, and the script was not run."""
+
+
 class Marionette:
     """The connection over which scripts are run inside Thunderbird."""
 
@@ -44,6 +48,8 @@ class Marionette:
         message = json.dumps([0, number, name, parameters]).encode()
         self._socket.sendall(b"%d:%b" % (len(message), message))
         _, answered, error, result = self._read()
+        if error and error["error"] == "unexpected alert open":
+            raise DialogDismissed(error["data"]["text"])
         if error:
             raise ScriptError(f"{error['error']}: {error['message']}")
         assert answered == number

@@ -17,6 +17,7 @@ PACKAGES = {
     "mpop": "mpop",
     "msmtp": "msmtp",
     "mutt": "mutt",
+    "openssl": "openssl",
     "swaks": "swaks",
     "thunderbird": "thunderbird",
 }
@@ -45,8 +46,8 @@ def needs(*programs: str) -> Callable[[_Tests], _Tests]:
     return mark
 
 
-def run(home: Path, program: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Run a program in the folder ``home``, its user's home; it must end well. Returns what it printed."""
+def outcome(home: Path, program: str, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
+    """Run a program in the folder ``home``, its user's home. Returns its status, what it printed, and all it said."""
     done = subprocess.run(
         [find(program) or program, *arguments],
         cwd=home,
@@ -55,9 +56,14 @@ def run(home: Path, program: str, *arguments: str, stdin: bytes = b"") -> bytes:
         capture_output=True,
         timeout=SECONDS,
     )
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    assert done.returncode == 0, f"{program} {' '.join(arguments)}: status {done.returncode}\n{said}"
-    return done.stdout
+    return done.returncode, done.stdout, (done.stdout + done.stderr).decode(errors="replace")
+
+
+def run(home: Path, program: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Run a program in the folder ``home``, its user's home; it must end well. Returns what it printed."""
+    status, printed, said = outcome(home, program, *arguments, stdin=stdin)
+    assert status == 0, f"{program} {' '.join(arguments)}: status {status}\n{said}"
+    return printed
 
 
 def run_on_a_terminal(home: Path, program: str, *arguments: str) -> None:

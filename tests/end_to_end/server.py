@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,11 +21,20 @@ from twisted.trial.unittest import SynchronousTestCase
 CHECKOUT = Path(__file__).resolve().parents[2]
 ALICE, BOB = "alice@localhost", "bob@localhost"
 PASSWORDS = {ALICE: "white-rabbit-7", BOB: "mock-turtle-9"}
-PROTOCOLS = ("smtp", "submission", "pop3")
+PROTOCOLS = ("smtp", "submission", "pop3", "submissions", "pop3s")
+IMPLICIT_TLS = {"submission": "submissions", "pop3": "pop3s"}  # and the same without TLS before it
 START_SECONDS = 30
 STOP_SECONDS = 5  # what the service promises
 
 _Value = TypeVar("_Value")
+
+
+class Security(enum.Enum):
+    """When TLS begins. The values are Thunderbird's names, of its ``nsMsgSocketType``."""
+
+    NONE = "plain"
+    STARTTLS = "alwaysSTARTTLS"
+    IMPLICIT = "SSL"
 
 
 def eventually(condition: Callable[[], _Value], what: str, seconds: float = 10) -> _Value:
@@ -59,11 +70,17 @@ def mailbe(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]
     )
 
 
-def user(maildata: Path, verb: str, address: str, password: str) -> None:
-    """``mailbe user add`` and ``mailbe user passwd``."""
-    command = ["--maildata", str(maildata), "user", verb, address, "--password-stdin"]
-    done = mailbe(*command, stdin=password + "\n")
+def manage(maildata: Path, *arguments: str, stdin: str = "") -> str:
+    """Run a ``mailbe user`` command, which must end well; returns what it printed."""
+    command = ["--maildata", str(maildata), "user", *arguments]
+    done = mailbe(*command, stdin=stdin)
     assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def user(maildata: Path, verb: str, address: str, password: str, *options: str) -> None:
+    """``mailbe user add`` and ``mailbe user passwd``."""
+    manage(maildata, verb, address, "--password-stdin", *options, stdin=password + "\n")
 
 
 class Server:
@@ -97,6 +114,24 @@ class Server:
     @property
     def pop3(self) -> int:
         return self.ports["pop3"]
+
+    def port(self, protocol: str, security: Security) -> int:
+        """Where ``submission`` or ``pop3`` is to be had with this kind of TLS."""
+        return self.ports[IMPLICIT_TLS[protocol] if security is Security.IMPLICIT else protocol]
+
+    @property
+    def ca(self) -> Path:
+        """The authority that signed the certificate which the server has made."""
+        return self.maildata / "tls" / "ca.pem"
+
+    def trusting(self) -> ssl.SSLContext:
+        """The settings of a client that trusts this authority, and nobody else."""
+        return ssl.create_default_context(cafile=self.ca)
+
+    @property
+    def pid(self) -> int:
+        assert self._process, "the server was not started"
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -142,7 +177,8 @@ class Server:
         try:
             eventually(self._listens, "the server listens", START_SECONDS)
             # It listens before its main loop runs; when it answers, it does.
-            with socket.create_connection(("127.0.0.1", min(self.ports.values())), START_SECONDS) as connection:
+            port = next(port for name, port in self.ports.items() if name not in IMPLICIT_TLS.values())
+            with socket.create_connection(("127.0.0.1", port), START_SECONDS) as connection:
                 assert connection.recv(1), "the server says nothing"
         except (AssertionError, OSError) as error:
             self.kill()

@@ -6,10 +6,26 @@ from pathlib import Path
 
 from tests.end_to_end.letters import below_trace, fetch, letter, send
 from tests.end_to_end.programs import needs, run, run_on_a_terminal
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase, Server
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase, Security, Server
 
 LETTER = letter(ALICE, [ALICE, BOB], "from another program")
 MECHANISMS = ("plain", "login")
+SCRAM = "scram-sha-256"  # of msmtp and mpop
+TLS = (Security.STARTTLS, Security.IMPLICIT)
+SCHEME_ENDS = {Security.NONE: "", Security.STARTTLS: "", Security.IMPLICIT: "s"}  # of curl's URLs
+
+
+def curl_tls(server: Server, security: Security) -> list[str]:
+    """What makes curl insist on TLS, with a certificate that it can check."""
+    return [] if security is Security.NONE else ["--ssl-reqd", "--cacert", str(server.ca)]
+
+
+def tls_settings(server: Server, security: Security) -> list[str]:
+    """The same for msmtp and mpop."""
+    if security is Security.NONE:
+        return ["tls off"]
+    starttls = "on" if security is Security.STARTTLS else "off"
+    return ["tls on", f"tls_starttls {starttls}", f"tls_trust_file {server.ca}"]
 
 
 class SendingTests(EndToEndTestCase):
@@ -24,12 +40,13 @@ class SendingTests(EndToEndTestCase):
                 self.assertIn(b" with " + protocol + b" id ", one[: -len(LETTER)])
         self.assertEqual(len(server.letters("envoi", ALICE)), letters)
 
-    def curl(self, server: Server, *options: str) -> None:
+    def curl(self, server: Server, *options: str, security: Security = Security.NONE, host: str = "127.0.0.1") -> None:
         home = self.scratch()
         (home / "letter").write_bytes(LETTER)
-        url = f"smtp://127.0.0.1:{server.submission}/client.test"
+        url = f"smtp{SCHEME_ENDS[security]}://{host}:{server.port('submission', security)}/client.test"
         recipients = ["--mail-from", ALICE, "--mail-rcpt", ALICE, "--mail-rcpt", BOB]
-        run(home, "curl", "-sS", "-u", f"{ALICE}:{PASSWORDS[ALICE]}", *recipients, "-T", "letter", url, *options)
+        how = ["-sS", "-u", f"{ALICE}:{PASSWORDS[ALICE]}", *curl_tls(server, security), *options]
+        run(home, "curl", *how, *recipients, "-T", "letter", url)
 
     @needs("curl")
     def test_curl_sends_with_each_mechanism(self) -> None:
@@ -37,6 +54,27 @@ class SendingTests(EndToEndTestCase):
         for mechanism in MECHANISMS:
             self.curl(server, "--login-options", f"AUTH={mechanism.upper()}")
         self.assert_sent(server, b"ESMTPA", len(MECHANISMS))
+
+    @needs("curl")
+    def test_curl_sends_in_tls(self) -> None:
+        server = self.serve()
+        hosts = ("localhost", "127.0.0.1")
+        for security in TLS:
+            for host in hosts:
+                self.curl(server, security=security, host=host)
+        self.assert_sent(server, b"ESMTPSA", len(TLS) * len(hosts))
+
+    @needs("curl")
+    def test_curl_sends_in_tls_as_a_stranger(self) -> None:
+        server = self.serve()
+        home = self.scratch()
+        (home / "letter").write_bytes(LETTER)
+        addresses = ["--mail-from", "stranger@example.com", "--mail-rcpt", BOB]
+        url = f"smtp://localhost:{server.smtp}/client.test"
+        run(home, "curl", "-sS", *curl_tls(server, Security.STARTTLS), *addresses, "-T", "letter", url)
+        [stored] = fetch(server.pop3, BOB)
+        self.assertEqual(below_trace(stored), LETTER)
+        self.assertIn(b" with ESMTPS id ", stored)
 
     @needs("curl")
     def test_curl_sends_to_a_classic_server(self) -> None:
@@ -73,22 +111,37 @@ class SendingTests(EndToEndTestCase):
         self.assertRegex(transcript, r" -> EHLO client\.test\n<\*\* 502 5\.5\.1 ")
         self.assert_sent(server, b"SMTP")
 
-    def msmtp(self, server: Server, authentication: str) -> None:
+    def msmtp(self, server: Server, authentication: str, security: Security = Security.NONE) -> None:
         home = self.scratch()
         settings = home / "settings"
-        settings.write_text(
-            "account default\nhost 127.0.0.1\ntls off\ndomain client.test\n"
-            f"port {server.submission}\nauth {authentication}\nuser {ALICE}\npassword {PASSWORDS[ALICE]}\n"
-        )
+        lines = [
+            "account default",
+            "host 127.0.0.1",
+            f"port {server.port('submission', security)}",
+            *tls_settings(server, security),
+            "domain client.test",
+            f"auth {authentication}",
+            f"user {ALICE}",
+            f"password {PASSWORDS[ALICE]}",
+        ]
+        settings.write_text("\n".join(lines) + "\n")
         settings.chmod(0o600)
         run(home, "msmtp", "-C", "settings", "--from", ALICE, ALICE, BOB, stdin=LETTER)
 
     @needs("msmtp")
     def test_msmtp_sends_with_each_mechanism(self) -> None:
         server = self.serve()
-        for mechanism in MECHANISMS:
+        mechanisms = (*MECHANISMS, SCRAM)
+        for mechanism in mechanisms:
             self.msmtp(server, mechanism)
-        self.assert_sent(server, b"ESMTPA", len(MECHANISMS))
+        self.assert_sent(server, b"ESMTPA", len(mechanisms))
+
+    @needs("msmtp")
+    def test_msmtp_sends_in_tls_with_scram(self) -> None:
+        server = self.serve()
+        for security in TLS:
+            self.msmtp(server, SCRAM, security)
+        self.assert_sent(server, b"ESMTPSA", len(TLS))
 
     @needs("msmtp")
     def test_msmtp_sends_to_a_classic_server(self) -> None:
@@ -128,15 +181,24 @@ class FetchingTests(EndToEndTestCase):
         left = [line.split()[1] for line in curl("", "-X", "UIDL").splitlines()]
         self.assertEqual(left, [unique_ids[0].split()[1], unique_ids[2].split()[1]])
 
-    def mpop(self, server: Server, home: Path, *settings: str) -> None:
+    @needs("curl")
+    def test_curl_fetches_in_tls(self) -> None:
+        server, letters = self.serve_letters()
+        for security in TLS:
+            for host in ("localhost", "127.0.0.1"):
+                url = f"pop3{SCHEME_ENDS[security]}://{host}:{server.port('pop3', security)}/2"
+                how = ["-sS", "-u", f"{BOB}:{PASSWORDS[BOB]}", *curl_tls(server, security)]
+                self.assertEqual(run(self.scratch(), "curl", *how, url), letters[1])
+
+    def mpop(self, server: Server, home: Path, *settings: str, security: Security = Security.NONE) -> None:
         """Fetch bob's mail into the Maildir ``fetched`` under ``home``."""
         for folder in ("tmp", "new", "cur"):
             (home / "fetched" / folder).mkdir(parents=True, exist_ok=True)
         lines = [
             "account default",
             "host 127.0.0.1",
-            f"port {server.pop3}",
-            "tls off",
+            f"port {server.port('pop3', security)}",
+            *tls_settings(server, security),
             f"user {BOB}",
             f"password {PASSWORDS[BOB]}",
             "received_header off",
@@ -174,6 +236,14 @@ class FetchingTests(EndToEndTestCase):
         self.assert_fetched(home, letters)
         self.assertEqual(fetch(server.pop3, BOB), [])
         self.assertEqual(server.letters("reception", BOB), [])
+
+    @needs("mpop")
+    def test_mpop_fetches_in_tls_with_scram(self) -> None:
+        server, letters = self.serve_letters()
+        for security in TLS:
+            home = self.scratch()
+            self.mpop(server, home, f"auth {SCRAM}", "keep on", security=security)
+            self.assert_fetched(home, letters)
 
     @needs("mutt")
     def test_mutt_fetches_the_letters_and_deletes_them(self) -> None:

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from tests.end_to_end.letters import SECONDS, below_trace, fetch, letter, maildrop, send, sender
+from tests.end_to_end.programs import needs, run
 from tests.end_to_end.server import (
     ALICE,
     BOB,
@@ -131,6 +132,29 @@ class RefusalTests(EndToEndTestCase):
             self.assertIn("argon2id", line)
             self.assertIn("--allow-md5", line)
 
+    @needs("openssl")
+    def test_a_certificate_or_a_key_that_does_not_serve(self) -> None:
+        home = self.scratch()
+        for name in ("mine", "other"):
+            files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+            run(home, "openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=localhost", *files)
+        (home / "nonsense").write_text("no PEM\n")
+        cases = [
+            ("missing.pem", "mine.key", "missing.pem"),
+            ("mine.pem", "missing.key", "missing.key"),
+            (".", "mine.key", "--certificate"),  # a folder: what not even root can read
+            ("mine.pem", ".", "--key"),
+            ("nonsense", "mine.key", "nonsense"),
+            ("mine.pem", "nonsense", "nonsense"),
+            ("mine.key", "mine.pem", "mine.key"),
+            ("mine.pem", "other.key", "other.key"),
+        ]
+        for certificate, key, named in cases:
+            files = ["--certificate", str(home / certificate), "--key", str(home / key)]
+            maildata = self.scratch()
+            self.assertIn(named, self.assert_refused(REFUSED, maildata, "--pop3s", endpoint(0), *files))
+            self.assertFalse((maildata / "tls").exists(), "no other certificate is made instead")
+
     def test_wrong_usage(self) -> None:
         cases = [
             ("--no-such-option",),
@@ -143,6 +167,8 @@ class RefusalTests(EndToEndTestCase):
             ("--submission", endpoint(0), "--max-size", "-1"),
             ("--submission", endpoint(0), "--password-scheme", "rot13"),
             ("--submission", endpoint(0), "--domain", "no domain"),
+            ("--submission", endpoint(0), "--certificate", "certificate.pem"),
+            ("--submission", endpoint(0), "--key", "key.pem"),
         ]
         for arguments in cases:
             self.assert_refused(WRONG_USAGE, self.scratch(), *arguments)

@@ -6,29 +6,37 @@ import os
 
 from tests.end_to_end.letters import fetch
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, PASSWORDS, EndToEndTestCase, Server
-from tests.end_to_end.thunderbird import Thunderbird
+from tests.end_to_end.server import ALICE, PASSWORDS, EndToEndTestCase, Security, Server
+from tests.end_to_end.thunderbird import Failed, Thunderbird
 
 SUBJECT = "Grüße aus dem Fenster"
 TEXT = "Schöne Grüße!\n.\n..\n.x\n\nund Schluß"
 NAME = "röntgen.bin"
 ATTACHMENT = os.urandom(100_000)
+UNKNOWN_ISSUER = "0x805a1ff3"  # Mozilla's SEC_ERROR_UNKNOWN_ISSUER
 
 
 @needs("thunderbird")
 class ThunderbirdTests(EndToEndTestCase):
     def run_with(
-        self, server: Server, *, leave_on_server: bool = True, smtp_authentication: str = "passwordCleartext"
+        self,
+        server: Server,
+        *,
+        password: str = PASSWORDS[ALICE],
+        leave_on_server: bool = True,
+        smtp_authentication: str = "passwordCleartext",
+        security: Security = Security.NONE,
     ) -> Thunderbird:
         """A running Thunderbird with alice's account."""
         thunderbird = self.enterContext(Thunderbird(self.scratch()))
         thunderbird.add_account(
             ALICE,
-            PASSWORDS[ALICE],
-            pop3=server.pop3,
-            smtp=server.submission,
+            password,
+            pop3=server.port("pop3", security),
+            smtp=server.port("submission", security),
             leave_on_server=leave_on_server,
             smtp_authentication=smtp_authentication,
+            security=security,
         )
         return thunderbird
 
@@ -59,6 +67,53 @@ class ThunderbirdTests(EndToEndTestCase):
         self.assert_fetched_and_read(thunderbird)
         self.assertEqual(fetch(server.pop3, ALICE), [])
         self.assertEqual(thunderbird.get_messages(), 0)
+
+    def assert_sends_and_reads_in_tls(self, security: Security) -> None:
+        server = self.serve()
+        thunderbird = self.run_with(server, security=security)
+        thunderbird.trust(server.ca)
+        self.write_to_myself(thunderbird)
+        self.assert_fetched_and_read(thunderbird)
+        [copy] = server.letters("envoi", ALICE)
+        self.assertIn(b" with ESMTPSA id ", copy.read_bytes())
+
+    def test_a_letter_is_sent_and_read_over_starttls_and_stls(self) -> None:
+        self.assert_sends_and_reads_in_tls(Security.STARTTLS)
+
+    def test_a_letter_is_sent_and_read_over_implicit_tls(self) -> None:
+        self.assert_sends_and_reads_in_tls(Security.IMPLICIT)
+
+    def assert_turns_away(self, security: Security) -> None:
+        server = self.serve()
+        thunderbird = self.run_with(server, security=security)
+        with self.assertRaisesRegex(Failed, UNKNOWN_ISSUER):
+            self.write_to_myself(thunderbird)
+        with self.assertRaisesRegex(Failed, UNKNOWN_ISSUER):
+            thunderbird.get_messages()
+        for kind in ("envoi", "reception"):
+            self.assertEqual(server.letters(kind, ALICE), [])
+        thunderbird.trust(server.ca)
+        self.write_to_myself(thunderbird)
+        self.assert_fetched_and_read(thunderbird)
+
+    def test_starttls_with_an_untrusted_certificate_is_reported_until_the_authority_is_trusted(self) -> None:
+        self.assert_turns_away(Security.STARTTLS)
+
+    def test_implicit_tls_with_an_untrusted_certificate_is_reported_until_the_authority_is_trusted(self) -> None:
+        self.assert_turns_away(Security.IMPLICIT)
+
+    def test_a_mistyped_password_leaves_the_account_open_for_the_right_one(self) -> None:
+        server = self.serve()
+        thunderbird = self.run_with(server, password="white-rabbit-8")
+        with self.assertRaisesRegex(Failed, "failed"):
+            thunderbird.get_messages()
+        with self.assertRaisesRegex(Failed, "failed"):
+            self.write_to_myself(thunderbird)
+        # PLAIN and LOGIN of SMTP, PLAIN and USER of POP3: each time the same typo.
+        self.assertGreaterEqual(server.stdout.count("reason=wrong-password"), 4)
+        thunderbird.set_password(PASSWORDS[ALICE])
+        self.write_to_myself(thunderbird)
+        self.assert_fetched_and_read(thunderbird)
 
     def assert_sends_to_a_classic_server(self, smtp_authentication: str) -> None:
         server = self.serve("--classic")

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.end_to_end.marionette import SECONDS, Marionette
+from tests.end_to_end.marionette import SECONDS, DialogDismissed, Marionette
 from tests.end_to_end.programs import find
-from tests.end_to_end.server import eventually
+from tests.end_to_end.server import Security, eventually
 
 PREFERENCES = {
     # Take any free port; Thunderbird writes into the profile which one it is.
@@ -42,6 +42,10 @@ PREFERENCES = {
     "mailnews.send_plaintext_flowed": False,
     "mailnews.wraplength": 0,
 }
+
+
+class Failed(AssertionError):
+    """Thunderbird could not send or fetch; the message has the code, and what its dialogs said."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class Thunderbird:
         smtp: int,
         smtp_authentication: str = "passwordCleartext",
         leave_on_server: bool = True,
+        security: Security = Security.NONE,
     ) -> None:
         """Set up an account on these ports of this host, as the account assistant does at its end.
 
@@ -110,12 +115,12 @@ class Thunderbird:
         """
         self._marionette.run(
             """
-            const [address, password, pop3, smtp, authentication, leaveMessagesOnServer] = args;
+            const [address, password, pop3, smtp, authentication, leaveMessagesOnServer, security] = args;
             const from = "resource:///modules/accountcreation/";
             const {AccountConfig} = ChromeUtils.importESModule(from + "AccountConfig.sys.mjs");
             const {CreateInBackend} = ChromeUtils.importESModule(from + "CreateInBackend.sys.mjs");
-            const {plain} = Ci.nsMsgSocketType, {passwordCleartext} = Ci.nsMsgAuthMethod;
-            const both = {hostname: "127.0.0.1", socketType: plain, username: address, password};
+            const {passwordCleartext} = Ci.nsMsgAuthMethod, socketType = Ci.nsMsgSocketType[security];
+            const both = {hostname: "127.0.0.1", socketType, username: address, password};
             const config = new AccountConfig();
             config.rememberPassword = true;
             Object.assign(config.identity, {realname: "Test User", emailAddress: address});
@@ -127,7 +132,31 @@ class Thunderbird:
             account.incomingServer.doBiff = false;
             MailServices.accounts.defaultAccount = account;
             """,
-            *(address, password, pop3, smtp, smtp_authentication, leave_on_server),
+            *(address, password, pop3, smtp, smtp_authentication, leave_on_server, security.value),
+        )
+
+    def trust(self, ca: Path) -> None:
+        """Import an authority, as README.md says: from now on it may vouch for servers."""
+        self._marionette.run(
+            """
+            const certificates = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
+            certificates.addCertFromBase64(args[0].replace(/-----[A-Z ]+-----|\\s/g, ""), "C,,");
+            """,
+            ca.read_text(),
+        )
+
+    def set_password(self, password: str) -> None:
+        """Put another password in the place of what is saved and remembered for both servers."""
+        self._marionette.run(
+            """
+            for (const old of await Services.logins.getAllLogins()) {
+                const changed = old.clone();
+                changed.password = args[0];
+                await Services.logins.modifyLoginAsync(old, changed);
+            }
+            server().password = args[0];
+            """,
+            password,
         )
 
     def send(self, to: str, subject: str, text: str, attachment: Path) -> None:
@@ -159,49 +188,38 @@ class Thunderbird:
             """,
             "a compose window whose Send button can be pressed",
         )
-        # The outcome comes in its own time, and some failures are told in a dialog first.
-        self._marionette.run(
-            """
-            const window = main();
-            window.outcomeOfSending = "";
-            composer().gMsgCompose.addMsgSendListener({
-                QueryInterface: ChromeUtils.generateQI(["nsIMsgSendListener"]),
-                onStartSending() {}, onSendProgress() {}, onStatus() {}, onGetDraftFolderURI() {},
-                onSendNotPerformed() {}, onTransportSecurityError() {},
-                onStopSending(id, status, text) {
-                    window.outcomeOfSending = status ? `0x${(status >>> 0).toString(16)} ${text}` : "sent";
-                },
-            });
-            // Not at once: a dialog would keep this script from its end.
-            window.setTimeout(() => composer().document.getElementById("button-send").click());
-            """
-        )
-        outcome = self._eventually(
-            """
-            const dialogs = [...Services.wm.getEnumerator(null)].map(w => w.document.getElementById("infoBody"));
-            return main().outcomeOfSending || dialogs.find(Boolean)?.textContent;
-            """,
-            "an outcome of sending",
-        )
-        assert outcome == "sent", f"Thunderbird could not send: {outcome}"
+        try:
+            self._carry_out(
+                """
+                composer().gMsgCompose.addMsgSendListener({
+                    QueryInterface: ChromeUtils.generateQI(["nsIMsgSendListener"]),
+                    onStartSending() {}, onSendProgress() {}, onStatus() {}, onGetDraftFolderURI() {},
+                    onSendNotPerformed() {}, onTransportSecurityError() {},
+                    onStopSending(id, status) { ended(status); },
+                });
+                composer().document.getElementById("button-send").click();
+                """,
+                "an outcome of sending",
+            )
+        except Failed:
+            eventually(self._closed_composer, "Thunderbird has closed the compose window", SECONDS)
+            raise
         self._eventually("return !composer()", "no compose window left")
 
     def get_messages(self) -> int:
         """Get Messages; returns how many came."""
-        return int(
-            self._marionette.run(
-                """
-                const before = inbox().getTotalMessages(false);
-                const status = await new Promise(resolve => MailServices.pop3.GetNewMail(null, {
-                    QueryInterface: ChromeUtils.generateQI(["nsIUrlListener"]),
-                    OnStartRunningUrl() {},
-                    OnStopRunningUrl(url, status) { resolve(status); },
-                }, inbox(), server()));
-                if (status) throw new Error("Get Messages: 0x" + (status >>> 0).toString(16));
-                return inbox().getTotalMessages(false) - before;
-                """
-            )
+        before = self._marionette.run("return inbox().getTotalMessages(false)")
+        self._carry_out(
+            """
+            MailServices.pop3.GetNewMail(null, {
+                QueryInterface: ChromeUtils.generateQI(["nsIUrlListener"]),
+                OnStartRunningUrl() {},
+                OnStopRunningUrl(url, status) { ended(status); },
+            }, inbox(), server());
+            """,
+            "an outcome of Get Messages",
         )
+        return int(self._marionette.run("return inbox().getTotalMessages(false)")) - int(before)
 
     def read(self, subject: str) -> Shown:
         """Select a message in the inbox; returns what the message pane shows, and the attachments saved from it."""
@@ -229,6 +247,67 @@ class Thunderbird:
             subject,
         )
         return Shown(text, {name: self._save(name) for name in names})
+
+    def _carry_out(self, script: str, what: str) -> None:
+        """Do something that calls ``ended(status)`` in its own time; dialogs that it shows are cancelled.
+
+        :raises Failed:
+        """
+        self._marionette.run(
+            f"""
+            const window = main();
+            window.statusAtEnd = null;
+            // Thunderbird may say that it was broken off, and then why.
+            const ended = status => {{ window.statusAtEnd = status >>> 0; }};
+            // Not at once: a dialog would keep this script from its end.
+            window.setTimeout(() => {{ {script} }});
+            """
+        )
+        said = []
+        status = None
+
+        def ended() -> bool:
+            nonlocal status
+            dialogs = self._cancel_dialogs()
+            said.extend(dialogs)
+            if not dialogs:
+                status = self._marionette.run("return main().statusAtEnd")
+            return status is not None
+
+        eventually(ended, f"Thunderbird has {what}", SECONDS)
+        if status:
+            raise Failed(f"{status:#x} {' '.join(said)}")
+
+    def _cancel_dialogs(self) -> list[str]:
+        """Cancel the dialogs that are open; returns what they say."""
+        try:
+            texts: list[str] = self._marionette.run(
+                """
+                const dialogs = [...Services.wm.getEnumerator(null)]
+                    .map(w => w.document.querySelector("#commonDialog, #exceptiondialog")).filter(Boolean);
+                for (const dialog of dialogs) main().setTimeout(() => dialog.cancelDialog());
+                const text = d => d.querySelector("#infoBody")?.textContent ?? d.title;
+                return dialogs.map(dialog => text(dialog.ownerDocument));
+                """
+            )
+        except DialogDismissed as dialog:
+            return [str(dialog)]
+        return texts
+
+    def _closed_composer(self) -> bool:
+        """Close the compose window, and what dialogs it still opens; returns whether they are gone."""
+        return not self._cancel_dialogs() and bool(
+            self._marionette.run(
+                """
+                const w = composer();
+                if (w) {
+                    w.gContentChanged = w.gMsgCompose.bodyModified = false;
+                    w.close();
+                }
+                return !w;
+                """
+            )
+        )
 
     def _save(self, name: str) -> bytes:
         target = self._folder / "saved"
