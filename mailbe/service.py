@@ -185,10 +185,10 @@ class MailService(Service):
         asked = self._configuration
         disk = self._off_reactor(self._reactor.getThreadPool())
         guard = Guard(self._accounts, domain=asked.domains[0], limits=asked.limits)
-        self._checker = checker = MD5Checker(
+        self._checker = MD5Checker(
             self._accounts, guard, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
         )
-        portal = Portal(Realm(self._maildata, Maildrops(disk)), [checker])
+        portal = Portal(Realm(self._maildata, Maildrops(disk)), [self._checker])
         harvest = Harvest(self._reactor)
         office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, self._reactor)
 

@@ -556,6 +556,15 @@ class Guarded(CheckerCase):
         for result in results:
             self.failureResultOf(result, UnauthorizedLogin, Locked)
 
+    def test_a_good_log_in_that_is_delayed_keeps_nobody_waiting(self):
+        self.accounts.add(Address("bob", "localhost"), schemes.hash_password(PASSWORD, "MD5-CRYPT"), VERIFIER)
+        self.slowly(self.log_in(b"nobody", b"wrong"), 1, UnauthorizedLogin)
+        delayed = self.log_in(b"bob")
+        self.assertEqual(self.successResultOf(self.log_in(b"bob")), b"bob@localhost")  # known by now, and not in line
+        self.assertNoResult(delayed)
+        self.clock.advance(10)
+        self.assertEqual(self.successResultOf(delayed), b"bob@localhost")
+
     def test_when_the_service_stops_no_answer_is_delayed(self):
         waiting = self.log_in(password=b"wrong")
         self.assertNoResult(waiting)

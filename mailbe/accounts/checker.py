@@ -107,21 +107,23 @@ class MD5Checker:
         account = self._look_up(username)
         visit = self._guard.visit(account, username, peer)
         if account is not None and self._remembers(account, password):
-            await self._let_in(visit, self._guard.admit(visit))
+            await self._pause(await self._let_in(visit, self._guard.admit(visit)))
             return account
         # One try at a time for each address, and few in all: of many at once most would be hashed for nothing, as the
         # guard stops them after the first, and keep others waiting.
         async with self._turn(visit.origin):
-            return await self._tried(username, password, peer)
+            account, delay = await self._tried(username, password, peer)
+        await self._pause(delay)  # when the turn is over: others need not wait for it
+        return account
 
-    async def _tried(self, username: bytes, password: bytes, peer: str) -> Account:
+    async def _tried(self, username: bytes, password: bytes, peer: str) -> tuple[Account, float]:
+        """Whose password it is, and how many seconds the answer is to wait."""
         account = self._look_up(username)
         while True:
             visit = self._guard.visit(account, username, peer)
             admission = self._guard.admit(visit)
             if account is not None and self._remembers(account, password):
-                await self._let_in(visit, admission)
-                return account
+                return account, await self._let_in(visit, admission)
             cost = self._cost()
             fits = await self._off_reactor(partial(self._fits, password, account, cost))
             judged, account = account, self._look_up(username)
@@ -129,10 +131,10 @@ class MD5Checker:
                 continue  # changed while we were hashing: judge what it is now
             if account is None or not fits:
                 raise await self._wrong(visit, password)
-            await self._let_in(visit, self._guard.admit(visit))
+            delay = await self._let_in(visit, self._guard.admit(visit))
             account = await self._renewed(account, password)
             self._remember(account, password)
-            return account
+            return account, delay
 
     async def _proved(self, proof: IProof, peer: str) -> Account:
         account = self._look_up(proof.username)
@@ -148,10 +150,11 @@ class MD5Checker:
         now = self._look_up(proof.username)
         if now is None or (now.id, now.scram) != (account.id, verifier):
             raise TryLater(f"{account.address} was changed during its log-in")
-        await self._let_in(visit, self._guard.admit(visit))
+        await self._pause(await self._let_in(visit, self._guard.admit(visit)))
         return account
 
-    async def _let_in(self, visit: Visit, admission: Admission) -> None:
+    async def _let_in(self, visit: Visit, admission: Admission) -> float:
+        """Write a good log-in down; returns how many seconds its answer is to wait."""
         if not admission.settled:
             try:
                 await self._off_reactor(partial(self._guard.succeeded, visit))
@@ -159,7 +162,7 @@ class MD5Checker:
                 raise
             except TryLater as error:
                 log.error("a log-in of {user} is not written down: {reason}", user=visit.name, reason=str(error))
-        await self._pause(admission.delay)
+        return admission.delay
 
     async def _wrong(self, visit: Visit, password: bytes | None) -> _Wrong:
         # Written down before the answer is delayed: who hangs up early has had his try all the same.
