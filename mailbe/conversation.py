@@ -1,7 +1,7 @@
 """One conversation with one client: a line comes, its reply goes, in order. SMTP and POP3 share it.
 
 A session (``session.ISession``) answers lines; the wire (``Conversation``) does all the rest. At any moment the
-wire is in one of three conditions, and the ``_settle`` method alone draws the consequences:
+wire is in one of four conditions, and the ``_settle`` method alone draws the consequences:
 
 ===========  ==========================================  ===========  ========
 condition    what it means                               reads on     time-out
@@ -10,9 +10,12 @@ listening    nothing is going on, or a command has       yes          runs
              asked the client for more (``ask``)
 thinking     a command waits for something of ours       no           off
 clogged      the client does not read what we send       no           runs
+resting      the client has said much at once, and it    no           runs
+             is the others' turn
 ===========  ==========================================  ===========  ========
 
-A command that has nothing to wait for is a plain method and returns its reply; one that may wait is an
+Time-outs count from the last complete line: who sends an octet now and then is as silent as who sends none. A
+command that has nothing to wait for is a plain method and returns its reply; one that may wait is an
 ``async`` method. As no line is read while one is being answered, replies are in order by construction
 however long one takes, and a client that sends faster than we answer is slowed by TCP itself.
 """
@@ -41,6 +44,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailbe.interfaces import TryLater
+from mailbe.limits import Patience, Turns
 from mailbe.session import Body, Farewell, ISession, LineTooLong, PeerGone, Refusal, Reply
 
 if TYPE_CHECKING:
@@ -49,8 +53,9 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_LINE = 12288  # octets, the longest line that any session takes: RFC 4954 4, AUTH
-FLUSH_AT = 64 * 1024  # octets of replies that wait for the end of their segment
 CLOSING_TIME = 30  # seconds that a client has for reading our last words
+LINGERING = (Farewell.LINE_TOO_LONG, Farewell.NO_EFFECT, Farewell.TOO_SLOW)  # the client may still be sending
+UNHEARD = 1024 * 1024  # octets that it may send before it has read why
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
@@ -70,8 +75,14 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._body: Body | None = None  # ... if it is not a line
         self._drain: Deferred[None] | None = None  # what a reply of many chunks waits for
         self._clogged = False
+        self._resting = False
+        self._turn = 0  # commands since the others had their turn
+        self._patience = Patience(listener.clock)
         self._closing = False  # hang up when the command is answered
         self._hung_up = False
+        self._lingering = False  # ... but the client may go on sending until it has read why
+        self._unheard = 0  # octets that came after that
+        self._has_place = False
         self.session: ISession
         self.peer = ""
         """The client's IP address; empty where it has none."""
@@ -90,7 +101,10 @@ class Conversation(LineReceiver, TimeoutMixin):
         self.transport.registerProducer(self, True)
         self.peer, self._local = _who(self.transport.getPeer())
         self.session = self._listener.begin(self)
-        if self._shaking_hands:
+        self._has_place = self._listener.places.take(self.peer, local=self._local)
+        if not self._has_place:
+            self._turn_away()
+        elif self._shaking_hands:
             self.setTimeout(self.session.silence)
         else:
             self._greet()
@@ -103,20 +117,32 @@ class Conversation(LineReceiver, TimeoutMixin):
 
     def dataReceived(self, data: bytes) -> None:
         if self._hung_up:
+            self._unheard += len(data)
+            if self._unheard > UNHEARD:
+                self.abort()
             return
-        self.resetTimeout()
+        if data:
+            self._turn = 0
+            if self._patience.seconds > self.session.patience:
+                self._farewell(Farewell.TOO_SLOW)
+                return
         super().dataReceived(data)
         self._flush()
 
     def lineReceived(self, line: bytes) -> None:
+        self.resetTimeout()
         if self._question is not None:
             self._answer_question(line)
+        elif self._is_tired:
+            self._farewell(Farewell.NO_EFFECT)
         else:
             self._obey(line)
+        self._take_turns()
         self._settle()
 
     def rawDataReceived(self, data: bytes) -> None:
         assert self._body is not None
+        self.resetTimeout()
         rest = self._body.feed(data)
         if rest is None:
             return
@@ -156,7 +182,9 @@ class Conversation(LineReceiver, TimeoutMixin):
 
     def readConnectionLost(self) -> None:
         """The client has said all it will say, and may be listening: what it said before has been answered."""
-        if not self._hung_up:
+        if self._hung_up:
+            self.transport.loseConnection()
+        else:
             self.hang_up()
 
     def writeConnectionLost(self) -> None:
@@ -168,6 +196,8 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._hung_up = True
         self.clearLineBuffer()
         self.setTimeout(None)
+        if self._has_place:
+            self._listener.places.leave(self.peer)
         for waiting in (self._question, self._drain):
             if waiting is not None:
                 waiting.errback(PeerGone())
@@ -218,7 +248,7 @@ class Conversation(LineReceiver, TimeoutMixin):
     def wind_up(self) -> None:
         """Finish what is going on, a letter that is arriving above all, and hang up."""
         self._closing = True
-        if self._shaking_hands:
+        if self._shaking_hands or self._lingering:
             self.abort()
         elif self._command is None or (self._question is not None and self._body is None):
             self._farewell(Farewell.SHUTDOWN)
@@ -237,7 +267,30 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._flush()
         self._settle()
 
+    def _turn_away(self) -> None:
+        if self._shaking_hands:
+            self.abort()
+        else:
+            self._farewell(Farewell.NO_PLACE)
+
+    @property
+    def _is_tired(self) -> bool:
+        patience = self._patience
+        return patience.errors >= self._listener.limits.errors or patience.commands >= self.session.idle_commands
+
+    def _take_turns(self) -> None:
+        self._turn += 1
+        if self._turn >= Turns.COMMANDS and not self._resting and not self._hung_up:
+            self._resting = True
+            self._listener.turns.wait(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._turn = 0
+        self._settle()
+
     def _obey(self, line: bytes) -> None:
+        self._patience.commands += 1
         try:
             reply = self.session.answer(line)
         except LineTooLong:
@@ -291,6 +344,7 @@ class Conversation(LineReceiver, TimeoutMixin):
     def _reply(self, reply: Reply | None) -> None:
         if self._hung_up or reply is None:
             return
+        self._patience.told(reply)
         if not isinstance(reply.octets, bytes):
             self._wait_for(Deferred.fromCoroutine(self._send_all(reply.octets)))
             return
@@ -300,8 +354,9 @@ class Conversation(LineReceiver, TimeoutMixin):
             return
         self._out.append(reply.octets)
         self._out_octets += len(reply.octets)
-        if self._out_octets >= FLUSH_AT:
+        if self._out_octets >= self._listener.limits.memory:
             self._flush()
+            self._turn = Turns.COMMANDS
         if reply.tls:
             self._start_tls()
         if reply.last:
@@ -330,6 +385,9 @@ class Conversation(LineReceiver, TimeoutMixin):
                     await self._drain
         except PeerGone:
             pass
+        except TryLater as error:
+            log.warn("a reply could not be sent to its end: {error}", error=error)
+            self.abort()
         except Exception:
             log.failure("a reply could not be sent to its end")
             self.abort()
@@ -351,7 +409,7 @@ class Conversation(LineReceiver, TimeoutMixin):
             self.setTimeout(None)
         elif self.timeOut is None:
             self.setTimeout(self.session.silence)
-        if thinking or self._clogged:
+        if thinking or self._clogged or self._resting:
             if not self.paused:
                 super().pauseProducing()
         elif self.paused:
@@ -362,17 +420,25 @@ class Conversation(LineReceiver, TimeoutMixin):
         self._listener.ended(self)
 
     def _farewell(self, why: Farewell) -> None:
+        # A client that is still sending would hear of nothing but a reset: first we close our end alone.
+        self._lingering = why in LINGERING and not self.secure and ITCPTransport.providedBy(self.transport)
         self._reply(Reply(self.session.farewells.get(why, b""), last=True))
 
     def hang_up(self) -> None:
+        """Send what there is to send, and close the connection."""
         self._flush()
         self._hung_up = True
         self.clearLineBuffer()
+        # Ended and begun anew: for one that is to come sooner, the reactor looks through all the time-outs there are.
+        self.setTimeout(None)
         self.setTimeout(CLOSING_TIME)
         if self.paused:
             super().resumeProducing()  # or we would not hear that the client's end of TLS is closed
         self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        if self._lingering:
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
 
 
 def _who(peer: IAddress) -> tuple[str, bool]:

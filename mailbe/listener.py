@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 
 from mailbe.conversation import Conversation
 from mailbe.interfaces import ITls
+from mailbe.limits import Limits, Places, Turns
 from mailbe.session import ISession
 
 Begin = Callable[[Conversation], ISession]
+log = Logger()
+
+REST = 1.0  # seconds
+ACCEPTED_AT_ONCE = 32  # connections, before others have their turn
+QUEUE = 4096  # clients that may wait; the system may allow less (somaxconn)
+
+
+def accept_in_turns(port: Any, clock: IReactorTime) -> None:
+    """Let clients come in a few at a time, and wait in the queue of ``port`` while there is no descriptor for them.
+
+    :param port: one of Twisted's. By itself it takes ever more at once while they come in crowds; and without
+        descriptors it hangs up on them, or tries again and again and does nothing else. Its queue has 50 places: whom
+        it has none for comes again after a second.
+    """
+    port.socket.listen(QUEUE)
+    accept = port.doRead
+    resting = False
+
+    def do_read() -> None:
+        nonlocal resting
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            if not resting:
+                log.warn("clients have to wait: {reason}", reason=error.strerror)
+            resting = True
+            port.stopReading()
+            clock.callLater(REST, resume)
+        else:
+            resting = False
+            port.numberAccepts = min(port.numberAccepts, ACCEPTED_AT_ONCE)
+            accept()
+
+    def resume() -> None:
+        if port.connected:
+            port.startReading()
+
+    port.doRead = do_read
 
 
 class Listener(ServerFactory):
@@ -21,11 +63,25 @@ class Listener(ServerFactory):
     noisy = False
 
     def __init__(
-        self, begin: Begin, clock: IReactorTime, tls: ITls | None = None, *, implicit_tls: bool = False
+        self,
+        begin: Begin,
+        clock: IReactorTime,
+        limits: Limits,
+        places: Places,
+        turns: Turns,
+        tls: ITls | None = None,
+        *,
+        implicit_tls: bool = False,
     ) -> None:
-        """:param implicit_tls: whether what connections come over is TLS already (RFC 8314 3)."""
+        """:param clock: a monotonic one: what it measures must not end because somebody has set the time.
+        :param places: those of the whole process; and so ``turns``.
+        :param implicit_tls: whether what connections come over is TLS already (RFC 8314 3).
+        """
         self.begin = begin
         self.clock = clock
+        self.limits = limits
+        self.places = places
+        self.turns = turns
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.conversations: set[Conversation] = set()

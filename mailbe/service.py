@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +25,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -31,12 +33,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from mailbe.accounts import guard
 from mailbe.accounts.checker import AT_ONCE, MD5Checker
 from mailbe.accounts.database import Accounts
-from mailbe.accounts.guard import Guard, Limits
 from mailbe.durable import Writer
 from mailbe.interfaces import OffReactor, TryLater
-from mailbe.listener import Begin, Listener
+from mailbe.limits import Limits, Places, Turns
+from mailbe.listener import Begin, Listener, accept_in_turns
 from mailbe.maildata import Maildata, Unusable
 from mailbe.maildir import Maildrops
 from mailbe.pop3.session import Authorization
@@ -49,7 +52,6 @@ from mailbe.tls.certificates import Certificates, given, made
 T = TypeVar("T")
 log = Logger()
 
-MAX_SIZE = 50 * 1024 * 1024  # octets
 GRACE = 4.0  # seconds that a letter on its way has when the service stops
 DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
     "smtp": ["tcp:2525:interface=127.0.0.1"],
@@ -83,9 +85,9 @@ class Configuration:
     classic: bool = False
     allow_md5: bool = False
     limits: Limits = field(default_factory=Limits)
+    """What clients may take of us."""
+    guard: guard.Limits = field(default_factory=guard.Limits)
     """What the guard of log-ins allows."""
-    max_size: int = MAX_SIZE
-    """The largest letter, in octets."""
 
     @property
     def strong(self) -> bool:
@@ -97,13 +99,15 @@ class MailService(Service):
     """Everything that one server process does."""
 
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
-        """:param reactor: one with TCP, threads and time."""
+        """:param reactor: one with TCP, threads and a monotonic clock."""
         self._configuration = configuration
         self._maildata = configuration.maildata
         self._reactor = reactor
         self._accounts = Accounts(self._maildata.accounts)
         self._writer = Writer(reactor.callFromThread)
         self._hashing = ThreadPool(0, AT_ONCE, "mailbe passwords")
+        self._places = Places(configuration.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._turns = Turns(reactor)
         self._listeners: list[Listener] = []
         self._ports: list[tuple[str, IListeningPort]] = []
         self._lock: int | None = None
@@ -151,6 +155,8 @@ class MailService(Service):
     def _announce(self, step: str) -> None:
         for name, port in self._ports:
             log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
+        if self._places.all < self._configuration.limits.connections:
+            log.info("there are descriptors for {count} connections; ulimit -n has more", count=self._places.all)
         log.info("{step}", step=step)
 
     def stopService(self) -> Deferred[None]:
@@ -161,6 +167,7 @@ class MailService(Service):
     def reload(self) -> None:
         """Look at the certificate again: new connections get what is there now, if it is good."""
         try:
+            self._maildata.check()  # or where it has vanished, tls would be made anew
             self._certificates.reload()
             log.info("the certificate is loaded anew")
         except Unusable as error:
@@ -184,24 +191,24 @@ class MailService(Service):
         """How each kind of listener begins a conversation."""
         asked = self._configuration
         disk = self._off_reactor(self._reactor.getThreadPool())
-        guard = Guard(self._accounts, domain=asked.domains[0], limits=asked.limits)
+        watch = guard.Guard(self._accounts, domain=asked.domains[0], limits=asked.guard)
         self._checker = MD5Checker(
-            self._accounts, guard, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
+            self._accounts, watch, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
         )
         portal = Portal(Realm(self._maildata, Maildrops(disk)), [self._checker])
         harvest = Harvest(self._reactor)
-        office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, self._reactor)
+        office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, asked.limits.memory)
 
         def session(*, submission: bool) -> Begin:
-            settings = Settings(asked.domains[0], asked.max_size, submission, asked.classic)
+            settings = Settings(asked.domains[0], asked.limits, submission, asked.classic)
             return lambda wire: Session(wire, settings, office, portal, self._offers_scram, harvest, self._reactor)
 
         return {
             "smtp": session(submission=False),
             "submission": session(submission=True),
             "submissions": session(submission=True),
-            "pop3": lambda wire: Authorization(wire, portal, self._offers_scram),
-            "pop3s": lambda wire: Authorization(wire, portal, self._offers_scram),
+            "pop3": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram),
+            "pop3s": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram),
         }
 
     def _offers_scram(self) -> bool:
@@ -213,13 +220,21 @@ class MailService(Service):
     def _find_certificate(self) -> Callable[[], SSL.Context]:
         asked = self._configuration
         if asked.certificate is not None and asked.key is not None:
-            return partial(given, asked.certificate, asked.key, self._reactor)
-        return partial(made, self._maildata.tls, asked.domains, self._reactor)
+            return partial(given, asked.certificate, asked.key, time.time)
+        return partial(made, self._maildata.tls, asked.domains, time.time)
 
     def _listen(self, name: str, description: str, begin: Begin) -> None:
         option = f"--{name} {description}"
         implicit = name in IMPLICIT_TLS
-        listener = Listener(begin, self._reactor, self._certificates, implicit_tls=implicit)
+        listener = Listener(
+            begin,
+            self._reactor,
+            self._configuration.limits,
+            self._places,
+            self._turns,
+            self._certificates,
+            implicit_tls=implicit,
+        )
         factory = TLSMemoryBIOFactory(self._certificates, False, listener, self._reactor) if implicit else listener
         # The endpoints of sockets listen at once; what they could not do must be known before we go on.
         outcome: list[IListeningPort | Failure] = []
@@ -232,6 +247,8 @@ class MailService(Service):
             if not isinstance(error, (CannotListenError, OSError)):
                 port.raiseException()
             raise CannotStart(f"{option}: {_reason(error)}; choose another address or port")
+        if IReadDescriptor.providedBy(port):  # a plugin's endpoint may bring what is no socket
+            accept_in_turns(port, self._reactor)
         self._ports.append((name, port))
         self._listeners.append(listener)
         if not (self._configuration.strong or self._configuration.allow_md5 or _is_at_home(port.getHost())):

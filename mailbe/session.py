@@ -21,6 +21,10 @@ class Reply:
     last: bool = False
     tls: bool = False
     """Whether TLS begins behind it."""
+    error: bool = False
+    """Whether it tells of a mistake of the client's; who makes many is hung up on."""
+    effect: bool = False
+    """Whether something has come of the conversation: what was counted against the client is forgotten."""
 
 
 class Refusal(Exception):
@@ -47,6 +51,12 @@ class Farewell(Enum):
     """Something stood behind STARTTLS or STLS, where somebody else may have put it."""
     SILENCE = auto()
     SHUTDOWN = auto()
+    NO_PLACE = auto()
+    """There are too many connections, of this address or in all."""
+    NO_EFFECT = auto()
+    """Too many commands were wrong, or nothing has come of too many."""
+    TOO_SLOW = auto()
+    """Nothing has come of the conversation for too long, though the client was not silent."""
 
 
 class Body(Protocol):
@@ -59,7 +69,9 @@ class Body(Protocol):
 class ISession(Interface):
     """What one client may say in one state, and what it is told."""
 
-    silence: float = Attribute("Seconds that a client may be silent.")
+    silence: float = Attribute("Seconds that a client may take for a line, or be silent within a letter.")
+    patience: float = Attribute("Seconds after which something must have come of the conversation.")
+    idle_commands: int = Attribute("Commands after which something must have come of it.")
     refusals: Mapping[type[Exception], Reply] = Attribute("The replies to the errors that storage raises.")
     fault: Reply = Attribute("The reply to an error that nobody expected.")
     farewells: Mapping[Farewell, bytes] = Attribute("What is said before hanging up; nothing where absent.")

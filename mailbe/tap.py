@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
+import resource
 import signal
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,11 +17,11 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
-from mailbe.accounts import schemes
-from mailbe.accounts.guard import Limits
+from mailbe.accounts import guard, schemes
 from mailbe.address import is_domain
+from mailbe.limits import OTHERS_CONNECTIONS, Limits
 from mailbe.maildata import Maildata
-from mailbe.service import DEFAULT_ENDPOINTS, MAX_SIZE, CannotStart, Configuration, MailService
+from mailbe.service import DEFAULT_ENDPOINTS, CannotStart, Configuration, MailService
 
 REFUSED, WRONG_USAGE = 1, 2  # exit statuses
 
@@ -30,10 +33,10 @@ def stop(status: int, message: object) -> NoReturn:
 
 
 # What the guard of log-ins allows: option and meaning of each field of its Limits.
-LIMITS = {
+GUARD = {
     field.name.replace("_", "-"): (field.default, meaning)
     for field, meaning in zip(
-        fields(Limits),
+        fields(guard.Limits),
         (
             "So many different wrong passwords in a row lock an account",
             "So many seconds a first lock holds; each further one twice as long",
@@ -41,6 +44,30 @@ LIMITS = {
             "So many different failed log-ins within an hour, over all accounts, block an address",
             "So many days after a good log-in an address has a count of its own for that account",
             "Addresses that fail are answered up to so many seconds late",
+        ),
+        strict=True,
+    )
+}
+
+# What a client may take of us: option, least value and meaning of each field of Limits.
+LIMITS = {
+    option: (field, least, meaning)
+    for field, (option, least, meaning) in zip(
+        fields(Limits),
+        (
+            ("max-connections", 1, "So many connections are taken, on all ports together"),
+            (
+                "max-connections-per-address",
+                1,
+                f"So many of one address [default: {OTHERS_CONNECTIONS}, and no such limit for this machine]",
+            ),
+            ("max-errors", 1, "Who has made so many mistakes without sending or fetching a letter is hung up on"),
+            ("max-idle-commands", 1, "The same for commands without effect; a letter's recipients come on top"),
+            ("max-logins", 1, "So many tries to log in has a connection"),
+            ("letter-seconds", 1, "So long may a client take to send its first, or its next, letter"),
+            ("max-recipients", 100, "So many recipients of a letter are taken"),
+            ("max-size", 1, "The largest letter that is taken, in octets"),
+            ("max-memory", 4096, "So many octets of a letter, or of replies, a connection keeps in memory"),
         ),
         strict=True,
     )
@@ -60,8 +87,11 @@ class Options(usage.Options):
         ["certificate", None, None, "The server's certificate and those that signed it, as PEM; else one is made"],
         ["key", None, None, "The key of the certificate, as PEM"],
         ["password-scheme", None, schemes.DEFAULT, f"How passwords are hashed: {' or '.join(schemes.CHOICES)}"],
-        *([name, None, str(default), meaning] for name, (default, meaning) in LIMITS.items()),
-        ["max-size", None, str(MAX_SIZE), "The largest letter that is taken, in octets"],
+        *([name, None, str(default), meaning] for name, (default, meaning) in GUARD.items()),
+        *(
+            [name, None, None if field.default is None else str(field.default), meaning]
+            for name, (field, _, meaning) in LIMITS.items()
+        ),
     ]
 
     def __init__(self) -> None:
@@ -124,16 +154,19 @@ class Options(usage.Options):
             raise usage.UsageError(
                 f"--password-scheme {self['password-scheme']!a}: choose {' or '.join(schemes.CHOICES)}"
             )
-        if not re.fullmatch("0*[1-9][0-9]{0,18}", self["max-size"]):
-            raise usage.UsageError(f"--max-size {self['max-size'][:40]!a}: give a number of octets")
-        for name in LIMITS:
-            least = 0 if name == "slowest-answer-seconds" else 1
-            if not re.fullmatch("[0-9]{1,9}", self[name]) or int(self[name]) < least:
-                raise usage.UsageError(f"--{name} {self[name][:40]!a}: give a number, {least} at least")
+        for name in GUARD:
+            self._check_number(name, 0 if name == "slowest-answer-seconds" else 1)
+        for name, (_, least, _) in LIMITS.items():
+            if self[name] is not None:
+                self._check_number(name, least)
         if self.parent is not None and self.parent["pidfile"] == "twistd.pid":
             # The lock on maildata tells two servers on one folder, and who holds it; a file in the current
             # folder would only keep a server with a folder of its own from being started here.
             self.parent["pidfile"] = ""
+
+    def _check_number(self, name: str, least: int) -> None:
+        if not re.fullmatch("[0-9]{1,18}", self[name]) or int(self[name]) < least:
+            raise usage.UsageError(f"--{name} {self[name][:40]!a}: give a number, {least} at least")
 
     def configuration(self) -> Configuration:
         return Configuration(
@@ -146,8 +179,10 @@ class Options(usage.Options):
             key=self["key"] and Path(self["key"]).absolute(),
             classic=bool(self["classic"]),
             allow_md5=bool(self["allow-md5"]),
-            max_size=int(self["max-size"]),
-            limits=Limits(*(int(self[name]) for name in LIMITS)),
+            limits=Limits(
+                **{field.name: int(self[name]) for name, (field, _, _) in LIMITS.items() if self[name] is not None}
+            ),
+            guard=guard.Limits(*(int(self[name]) for name in GUARD)),
         )
 
 
@@ -171,10 +206,30 @@ def makeService(options: Options) -> MailService:
     """The service that ``options`` ask for."""
     from twisted.internet import reactor
 
+    steady_clock(reactor)
+    raise_descriptors()
     foreground = options.parent is not None and options.parent["nodaemon"]
     service = (ForegroundService if foreground else MailService)(options.configuration(), reactor)
     reactor.callWhenRunning(watch_signals, reactor, service)
+    reactor.callWhenRunning(settle_memory)
     return service
+
+
+def steady_clock(reactor: Any) -> None:
+    """Let the reactor measure with a clock that nobody sets: by the time of day time-outs fire at once, or never."""
+    reactor.seconds = time.monotonic
+
+
+def raise_descriptors() -> None:
+    """Have as many descriptors as this user may have: every connection takes one, and many systems begin with 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def settle_memory() -> None:
+    """Let the garbage collector leave alone what is there from the start: everybody waits while it looks through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def watch_signals(reactor: Any, service: MailService) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 
 from mailbe.conversation import Conversation
 from mailbe.interfaces import MailboxFull, TryLater
+from mailbe.limits import Limits, Places, Turns
 from mailbe.listener import Listener
 from mailbe.pop3.session import Authorization
 from mailbe.session import ISession
@@ -45,6 +46,11 @@ LETTERS = (
     b"Subject: one\r\n\r\nHello\r\n",
     b"Subject: two\r\n\r\n.\r\n..dots\r\nend\r\n",
 )
+LIMITS = {
+    "small": Limits(size=100),
+    "patient": Limits(letter_seconds=1_000_000),
+    "strict": Limits(errors=3, idle_commands=5, logins=2, letter_seconds=1000, recipients=2),
+}
 
 
 class Transport(StringTransport):
@@ -67,10 +73,13 @@ class Stage:
     on another machine; ``small``: letters of at most 100 octets; ``full``, ``broken``, ``bug``: storage fails;
     ``later``: nobody can log in now; ``mail``: alice has two letters; ``busy``: and has them open elsewhere;
     ``hashes``: an account has no SCRAM verifier; ``tls``: there is TLS; ``implicit``: from the first octet;
-    ``segment``: what is one segment must come as one.
+    ``segment``: what is one segment must come as one; ``patient``: a letter may take any time; ``strict``: the
+    ``LIMITS`` are low.
     """
 
-    def __init__(self, words: list[str], *, slow: bool = False) -> None:
+    def __init__(
+        self, words: list[str], *, slow: bool = False, transport: Callable[..., Transport] = Transport
+    ) -> None:
         self.words = set(words)
         self.clock = Clock()
         self.clock.advance(1_000_000_000)
@@ -88,8 +97,17 @@ class Stage:
         self._portal = Portal(FakeRealm(self.world), [self.checker])
         self._office = FakePostOffice(self.world)
         tls = FakeTls() if self.words & {"tls", "implicit"} else None
-        self.listener = Listener(self._begin, self.clock, tls, implicit_tls="implicit" in self.words)
-        self.transport = Transport(peerAddress=IPv4Address("TCP", self._peer, 4321))
+        self.limits = next((limits for word, limits in LIMITS.items() if word in self.words), Limits())
+        places, turns = Places(self.limits, 100), Turns(self.clock)
+        self.listener = Listener(
+            self._begin, self.clock, self.limits, places, turns, tls, implicit_tls="implicit" in self.words
+        )
+        self._new_transport = transport
+        self.connect()
+
+    def connect(self) -> None:
+        """A client comes; from now on the stage is about this one."""
+        self.transport = self._new_transport(peerAddress=IPv4Address("TCP", self._peer, 4321))
         self.wire = self.listener.buildProtocol(None)
         self.wire.makeConnection(self.transport)
 
@@ -104,10 +122,10 @@ class Stage:
 
     def _begin(self, wire: Conversation) -> ISession:
         if "pop3" in self.words:
-            return Authorization(wire, self._portal, self._offers_scram)
+            return Authorization(wire, self.limits, self._portal, self._offers_scram)
         settings = Settings(
             host="mail.test",
-            max_size=100 if "small" in self.words else 50_000_000,
+            limits=self.limits,
             submission="submission" in self.words,
             classic="classic" in self.words,
         )
@@ -119,6 +137,7 @@ class Stage:
             self._offers_scram,
             Harvest(self.clock),
             self.clock,
+            self.clock.seconds,
         )
 
     def _offers_scram(self) -> bool:
@@ -126,11 +145,17 @@ class Stage:
 
     def hear(self) -> bytes:
         """What the server has said since the last time, when all that it waits for has come."""
+        self._rest()
         while self.world.pace.go():
-            pass
+            self._rest()
         said = self.transport.value()
         self.transport.clear()
         return bytes(said)
+
+    def _rest(self) -> None:
+        """Let the conversation go on as often as it lets others have their turn."""
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
 
     def lose(self) -> None:
         """The client goes."""

@@ -7,14 +7,16 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from mailbe.conversation import CLOSING_TIME, FLUSH_AT, Conversation
+from mailbe import limits
+from mailbe.conversation import CLOSING_TIME, MAX_LINE, UNHEARD, Conversation
 from mailbe.interfaces import TryLater
+from mailbe.limits import Limits
 from mailbe.listener import Listener
 from mailbe.session import Farewell, ISession, Refusal, Reply
 from mailbe.smtp.session import Session
@@ -28,6 +30,8 @@ class Echo:
     """A session for these tests: it answers each line with the line, or as the line says."""
 
     silence = 60
+    patience = 1000
+    idle_commands = 500
     fault = Reply(b"fault\r\n")
     refusals = {TryLater: Reply(b"later\r\n")}
     farewells = {why: why.name.encode() + b"\r\n" for why in Farewell}
@@ -51,6 +55,8 @@ class Echo:
             b"broken-chunks": lambda: Reply(self._broken_chunks()),
             b"big": lambda: Reply(b"x" * int(rest)),
             b"refuse": self._refuse,
+            b"wrong": lambda: Reply(b"wrong\r\n", error=True),
+            b"effect": lambda: Reply(b"done\r\n", effect=True),
             b"later": self._later,
             b"bug": lambda: 1 / 0,
             b"quit": lambda: Reply(b"bye\r\n", last=True),
@@ -95,9 +101,12 @@ class Echo:
 
 
 class WireCase(SynchronousTestCase):
+    limits = Limits(errors=3)
+
     def setUp(self) -> None:
         self.clock = Clock()
-        self.listener = Listener(Echo, self.clock)
+        self.turns = limits.Turns(self.clock)
+        self.listener = Listener(Echo, self.clock, self.limits, limits.Places(self.limits, 100), self.turns)
         self.connect()
 
     def connect(self, peer: IAddress | None = None) -> None:
@@ -252,8 +261,9 @@ class Clogged(WireCase):
 
     def test_does_not_make_us_hoard_replies(self) -> None:
         self.heard()
-        self.say(b"big %d\r\nb\r\n" % FLUSH_AT)
-        self.assertEqual([len(octets) for octets in self.writes], [FLUSH_AT, 3])
+        self.say(b"big %d\r\nb\r\n" % Limits().memory)
+        self.clock.advance(0)
+        self.assertEqual([len(octets) for octets in self.writes], [Limits().memory, 3])
 
     def test_is_silent(self) -> None:
         self.wire.pauseProducing()
@@ -271,6 +281,169 @@ class Clogged(WireCase):
         self.assertEqual(self.heard(), b"")
         self.assertTrue(self.session.closed_chunks)
         self.assertEqual(self.session.has_ended, 1)
+
+
+TURN = limits.Turns.COMMANDS
+
+
+class Turns(WireCase):
+    """Who says much at once, and the others."""
+
+    def test_after_some_commands_the_others_have_their_turn(self) -> None:
+        self.heard()
+        self.say(b"a\r\n" * (2 * TURN + 1))
+        self.assertEqual((self.heard(), self.reading), (b"a\r\n" * TURN, False))
+        self.clock.advance(0)
+        self.assertEqual((self.heard(), self.reading), (b"a\r\n" * (TURN + 1), True))
+
+    def test_of_a_crowd_few_have_their_turn_at_a_time(self) -> None:
+        wires = [self.wire]
+        for _ in range(9):
+            self.connect()
+            wires.append(self.wire)
+        for wire in wires:
+            wire.dataReceived(b"a\r\n" * (TURN + 1))
+        for left in (6, 2, 0):
+            self.clock.calls.pop(0).func()  # and not those that it leads to
+            self.assertEqual(sum(wire.transport.producerState == "paused" for wire in wires), left)
+
+    def test_long_replies_are_soon_a_turn(self) -> None:
+        self.heard()
+        self.say(b"big 40000\r\n" * 3)
+        self.assertEqual(len(self.heard()), 80000)
+        self.clock.advance(0)
+        self.assertEqual((len(self.heard()), self.reading), (40000, True))
+
+    def test_a_client_that_says_little_at_a_time_has_all_the_turns_it_wants(self) -> None:
+        for _ in range(2 * TURN):
+            self.say(b"a\r\n")
+        self.assertTrue(self.reading)
+
+    def test_who_goes_before_its_turn_comes_again_is_not_obeyed_any_more(self) -> None:
+        self.say(b"a\r\n" * (TURN + 1))
+        self.lose()
+        self.heard()
+        self.clock.advance(0)
+        self.assertEqual((self.heard(), self.session.has_ended), (b"", 1))
+
+
+class Patience(WireCase):
+    """Clients that nothing comes of."""
+
+    def test_mistakes_have_an_end(self) -> None:
+        self.say(b"wrong\r\n" * 3)
+        self.heard()
+        self.say(b"a\r\nb\r\n")
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"NO_EFFECT\r\n", True))
+
+    def test_commands_without_effect_have_an_end(self) -> None:
+        for _ in range(500):
+            self.say(b"a\r\n")
+        self.heard()
+        self.say(b"a\r\n")
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"NO_EFFECT\r\n", True))
+
+    def test_an_effect_makes_up_for_what_was_before(self) -> None:
+        for _ in range(10):
+            self.say(b"wrong\r\n" * 2 + b"effect\r\n" + b"a\r\n" * 400 + b"effect\r\n")
+            while not self.reading:
+                self.clock.advance(0)
+        self.assertFalse(self.transport.disconnecting)
+
+    def test_what_we_cannot_help_is_no_mistake_of_the_client(self) -> None:
+        self.say(b"later\r\n" * 10)
+        self.assertFalse(self.transport.disconnecting)
+
+    def test_an_octet_now_and_then_is_silence(self) -> None:
+        self.heard()
+        for _ in range(60):
+            self.say(b"a")
+            self.clock.advance(1)
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"SILENCE\r\n", True))
+
+    def test_a_line_now_and_then_has_an_end(self) -> None:
+        for _ in range(25):
+            self.clock.advance(40)
+            self.say(b"a\r\n")
+        self.heard()
+        self.clock.advance(1)
+        self.say(b"a\r\n")
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"TOO_SLOW\r\n", True))
+
+
+class Places(WireCase):
+    """More connections than there are places for."""
+
+    limits = Limits(connections_per_address=2)
+
+    def test_one_too_many_is_told_so_and_hung_up_on(self) -> None:
+        self.connect()
+        self.heard()
+        self.connect()
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"NO_PLACE\r\n", True))
+        self.say(b"a\r\n")
+        self.assertEqual(self.heard(), b"")
+
+    def test_who_goes_makes_place_and_who_was_turned_away_does_not(self) -> None:
+        first = self.wire
+        self.connect()
+        self.connect()
+        self.lose()
+        self.connect()
+        self.assertEqual(self.heard(), b"NO_PLACE\r\n")
+        self.lose()
+        first.connectionLost(None)
+        self.connect()
+        self.assertEqual(self.heard(), b"hello\r\n")
+
+    def test_who_would_have_to_shake_hands_first_is_cut_off(self) -> None:
+        stage = Stage(["implicit"])
+        for _ in range(75):  # of 100 descriptors
+            stage.connect()
+        self.assertTrue(stage.transport.aborted)
+
+
+@implementer(ITCPTransport)
+class HalfCloseable(Transport):
+    """A transport whose writing end can be closed alone."""
+
+    half_closed = False
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+class LastWords(SynchronousTestCase):
+    """A client that goes on sending must be able to read why we hang up: a closed socket answers with a reset."""
+
+    def setUp(self) -> None:
+        self.stage = Stage(["strict"], transport=HalfCloseable)
+        self.stage.wire.dataReceived(b"x" * MAX_LINE)
+
+    def test_only_our_end_is_closed(self) -> None:
+        self.assertIn(b"500 5.5.2", self.stage.hear())
+        self.assertTrue(self.stage.transport.half_closed)
+        self.assertFalse(self.stage.transport.disconnecting)
+        self.stage.wire.dataReceived(b"x" * UNHEARD)
+        self.assertFalse(self.stage.transport.aborted)
+        self.stage.wire.readConnectionLost()
+        self.assertTrue(self.stage.transport.disconnecting)
+
+    def test_who_never_stops_is_cut_off(self) -> None:
+        self.stage.wire.dataReceived(b"x" * UNHEARD)
+        self.stage.wire.dataReceived(b"x")
+        self.assertTrue(self.stage.transport.aborted)
+
+    def test_who_never_closes_is_cut_off(self) -> None:
+        self.stage.clock.advance(CLOSING_TIME)
+        self.assertTrue(self.stage.transport.aborted)
+
+    def test_a_service_that_stops_does_not_wait_for_it(self) -> None:
+        self.stage.listener.wind_up(4)
+        self.assertTrue(self.stage.transport.aborted)
 
 
 class LongReplies(WireCase):

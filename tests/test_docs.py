@@ -8,7 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import mailbe
-from mailbe.service import DEFAULT_ENDPOINTS, MAX_SIZE
+from mailbe.limits import Limits
+from mailbe.service import DEFAULT_ENDPOINTS
 from mailbe.tap import Options
 
 ROOT = Path(mailbe.__file__).parents[1]
@@ -25,7 +26,7 @@ class Documentation(SynchronousTestCase):
         for endpoints in DEFAULT_ENDPOINTS.values():
             for endpoint in endpoints:
                 self.assertIn(endpoint.split(":")[1], text)
-        self.assertIn(str(MAX_SIZE), text)
+        self.assertIn(str(Limits().size), text)
         options = {f"--{name}" for name in Options().longOpt for name in [name.rstrip("=")]}
         for option in options - {"--help", "--version"}:
             self.assertIn(f"`{option}", text)

@@ -11,19 +11,21 @@ from twisted.trial.unittest import SynchronousTestCase
 import mailbe
 
 PACKAGE = Path(mailbe.__file__).parent
-GROUND = {"address", "dots", "trace", "__init__"}
+GROUND = {"address", "dots", "peers", "trace", "__init__"}
 SEAMS = GROUND | {"interfaces"}
-TALK = SEAMS | {"session", "conversation", "listener", "sasl"}
+TALK = SEAMS | {"session", "limits", "conversation", "listener", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
 MAY_IMPORT = {
     "address": set(),
     "dots": GROUND,
+    "peers": GROUND,
     "trace": GROUND,
     "interfaces": GROUND,
     "session": SEAMS,
     # The listener holds conversations; a conversation names its type alone.
-    "conversation": SEAMS | {"session", "listener"},
-    "listener": SEAMS | {"session", "conversation"},
+    "limits": SEAMS | {"session"},
+    "conversation": SEAMS | {"session", "limits", "listener"},
+    "listener": SEAMS | {"session", "limits", "conversation"},
     "sasl": SEAMS,
     "smtp": TALK | {"smtp"},
     "pop3": TALK | {"pop3"},
@@ -35,11 +37,12 @@ MAY_IMPORT = {
     "tls": STORE | {"tls"},
     "realm": STORE | {"maildir", "postoffice"},
     "service": TALK | STORE | {"smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "tls"},
-    "tap": SEAMS | {"accounts", "maildata", "service"},
-    "cli": SEAMS | {"accounts", "maildata"},
+    "tap": SEAMS | {"accounts", "limits", "maildata", "service"},
+    "torture": STORE | {"accounts"},
+    "cli": SEAMS | {"accounts", "maildata", "torture"},
     "__init__": set(),
 }
-STANDARD_LIBRARY_ONLY = {"address", "dots", "trace"}
+STANDARD_LIBRARY_ONLY = {"address", "dots", "peers", "trace"}
 HOLD_THE_REACTOR = {"tap", "cli"}
 
 

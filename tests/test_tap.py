@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import resource
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import tap
-from mailbe.accounts.guard import Limits
+from mailbe.accounts import guard
+from mailbe.limits import Limits
 from mailbe.service import DEFAULT_ENDPOINTS, CannotStart, MailService
 
 
@@ -44,7 +47,7 @@ class Parsing(OptionsCase):
         self.assertEqual(configuration.maildata.root, Path("maildata").absolute())
         self.assertEqual(list(configuration.domains), ["localhost"])
         self.assertEqual(configuration.endpoints, DEFAULT_ENDPOINTS)
-        self.assertEqual((configuration.scheme, configuration.max_size), ("MD5-CRYPT", 52428800))
+        self.assertEqual((configuration.scheme, configuration.limits.size), ("MD5-CRYPT", 52428800))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (False, False, False))
 
     def test_everything_can_be_chosen(self) -> None:
@@ -52,16 +55,20 @@ class Parsing(OptionsCase):
             *("--maildata", "/srv/mail", "--domain", "a.example", "--domain", "b.example", "--classic", "--allow-md5"),
             *("--smtp", "tcp:25", "--smtp", "tcp6:25", "--pop3", "unix:pop", "--submission", "tcp:587"),
             *("--password-scheme", "argon2id", "--max-size", "1000", "--wrong-passwords", "5", "--lock-seconds", "60"),
+            *("--max-connections", "9", "--max-errors", "8", "--max-logins", "7", "--letter-seconds", "6"),
+            *("--max-connections-per-address", "5", "--max-recipients", "400", "--max-idle-commands", "3"),
+            *("--max-memory", "5000"),
             *("--certificate", "/c.pem", "--key", "/k.pem", "--submissions", "tcp:465", "--pop3s", "tcp:995"),
         ).configuration()
         self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
         self.assertEqual(list(configuration.domains), ["a.example", "b.example"])
         endpoints = {"smtp": ["tcp:25", "tcp6:25"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
         endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"]}
-        self.assertEqual(configuration.limits, Limits(wrong_passwords=5, lock_seconds=60))
+        self.assertEqual(configuration.guard, guard.Limits(wrong_passwords=5, lock_seconds=60))
         self.assertEqual((configuration.certificate, configuration.key), (Path("/c.pem"), Path("/k.pem")))
         self.assertEqual(configuration.endpoints, endpoints)
-        self.assertEqual((configuration.scheme, configuration.max_size), ("ARGON2ID", 1000))
+        self.assertEqual(configuration.limits, Limits(9, 5, 8, 3, 7, 6, 400, 1000, 5000))
+        self.assertEqual(configuration.scheme, "ARGON2ID")
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
 
     def test_what_is_given_is_all_that_is_opened(self) -> None:
@@ -87,6 +94,9 @@ class Parsing(OptionsCase):
             (["--key", "a.pem"], "--certificate"),
             (["--wrong-passwords", "0"], "--wrong-passwords"),
             (["--lock-seconds", "long"], "--lock-seconds"),
+            (["--max-connections", "0"], "--max-connections"),
+            (["--max-connections-per-address", "-1"], "--max-connections-per-address"),
+            (["--max-recipients", "99"], "--max-recipients"),
         ):
             status, said = self.stopped(self.parse, *wrong)
             self.assertEqual(status, 2, wrong)
@@ -104,6 +114,20 @@ class Making(OptionsCase):
     def test_twistd_knows_the_plugin(self) -> None:
         (plugin,) = (plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "mailbe")
         self.assertIs(plugin.options, tap.Options)
+
+    def setUp(self) -> None:
+        self.patch(reactor, "seconds", reactor.seconds)
+
+    def test_time_is_measured_with_a_clock_that_nobody_sets(self) -> None:
+        tap.makeService(self.parse())
+        self.assertIs(reactor.seconds, time.monotonic)
+
+    def test_it_has_all_descriptors_that_it_may_have(self) -> None:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+        tap.makeService(self.parse())
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (before[1], before[1]))
 
     def test_what_stops_it_is_told_on_the_terminal_it_was_started_from(self) -> None:
         def fail(self: MailService) -> None:

@@ -8,17 +8,19 @@ from mailbe import session
 from mailbe.dots import stuffed
 from mailbe.session import Reply
 
+NO_MISTAKE = ("SYS/TEMP", "IN-USE")  # codes that tell of something that the client cannot help
 SMALL = 64 * 1024  # octets of a text up to which it is sent in one piece
 
 
-def ok(text: str, *, last: bool = False) -> Reply:
-    """Yes. ``last``: hang up behind it."""
-    return Reply(f"+OK {text}\r\n".encode("ascii"), last)
+def ok(text: str, *, last: bool = False, effect: bool = False) -> Reply:
+    """Yes. ``last``: hang up behind it. ``effect``: something has come of the conversation."""
+    return Reply(f"+OK {text}\r\n".encode("ascii"), last, effect=effect)
 
 
 def err(text: str, code: str = "", *, last: bool = False) -> Reply:
     """No, with a response code where a program should know why (RFC 2449 8, RFC 3206)."""
-    return Reply(f"-ERR {f'[{code}] ' if code else ''}{text}\r\n".encode("ascii"), last)
+    mistake = code not in NO_MISTAKE
+    return Reply(f"-ERR {f'[{code}] ' if code else ''}{text}\r\n".encode("ascii"), last, error=mistake)
 
 
 def listing(text: str, lines: Iterable[str]) -> Reply:
@@ -32,7 +34,7 @@ def text(first: str, content: Iterable[bytes], size: int) -> Reply:
     :param size: about how large the content is, in octets.
     """
     chunks = _chunks(first, content)
-    return Reply(b"".join(chunks) if size <= SMALL else chunks)
+    return Reply(b"".join(chunks) if size <= SMALL else chunks, effect=True)
 
 
 def _chunks(first: str, content: Iterable[bytes]) -> Iterator[bytes]:
@@ -43,5 +45,5 @@ def _chunks(first: str, content: Iterable[bytes]) -> Iterator[bytes]:
 class Refusal(session.Refusal):
     """Unwinds a command with the ``-ERR`` that refuses it."""
 
-    def __init__(self, text: str, code: str = "") -> None:
-        super().__init__(err(text, code))
+    def __init__(self, text: str, code: str = "", *, last: bool = False) -> None:
+        super().__init__(err(text, code, last=last))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, cast
 
 from twisted.cred.credentials import ICredentials
@@ -19,6 +20,7 @@ from zope.interface import implementer
 from mailbe import __version__, sasl
 from mailbe.conversation import Conversation
 from mailbe.interfaces import IMaildrop, LetterGone, Login, MaildropBusy, NotAllDeleted, TryLater
+from mailbe.limits import Limits
 from mailbe.pop3 import grammar
 from mailbe.pop3.replies import Refusal, err, listing, ok, text
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
@@ -37,12 +39,16 @@ class State:
     farewells = {
         Farewell.LINE_TOO_LONG: err("the line is too long").octets,
         Farewell.PLAINTEXT: err("nothing may follow STLS before TLS has begun").octets,
+        Farewell.NO_PLACE: err("there are too many connections now; try again later", "SYS/TEMP").octets,
+        Farewell.NO_EFFECT: err("that was enough of commands without effect").octets,
     }
     commands: Mapping[bytes, Command]
 
-    def __init__(self, wire: Conversation, offers_scram: Callable[[], bool]) -> None:
+    def __init__(self, wire: Conversation, limits: Limits, offers_scram: Callable[[], bool]) -> None:
         self._wire = wire
+        self._limits = limits
         self._offers_scram = offers_scram
+        self.idle_commands = limits.idle_commands
 
     def greeting(self) -> Reply:
         return ok("mailbe is ready")
@@ -78,10 +84,12 @@ class Authorization(State):
         TryLater: err("the maildrop cannot be opened now; try again later", "SYS/TEMP"),
     }
 
-    def __init__(self, wire: Conversation, portal: Portal, offers_scram: Callable[[], bool]) -> None:
-        super().__init__(wire, offers_scram)
+    def __init__(self, wire: Conversation, limits: Limits, portal: Portal, offers_scram: Callable[[], bool]) -> None:
+        super().__init__(wire, limits, offers_scram)
         self._portal = portal
         self._name: bytes | None = None
+        self._logins = 0
+        self.patience = limits.letter_seconds  # a log-in takes less than a letter
 
     def secured(self) -> None:
         self._name = None
@@ -137,10 +145,13 @@ class Authorization(State):
         return self._wire.ask(Reply(b"+ " + challenge + b"\r\n"))
 
     async def _log_in(self, credentials: ICredentials) -> Reply:
+        self._logins += 1
+        if self._logins > self._limits.logins:
+            raise Refusal("that is enough tries for one connection", "AUTH", last=True)
         _, maildrop, logout = await self._portal.login(credentials, None, IMaildrop)
-        opened = Transaction(self._wire, self._offers_scram, cast(IMaildrop, maildrop), logout)
+        opened = Transaction(self._wire, self._limits, self._offers_scram, cast(IMaildrop, maildrop), logout)
         self._wire.session = opened
-        return ok(f"{opened.count} messages, {opened.octets} octets")
+        return ok(f"{opened.count} messages, {opened.octets} octets", effect=True)
 
 
 @implementer(ISession)
@@ -152,15 +163,22 @@ class Transaction(State):
         TryLater: err("the message cannot be read now; try again later", "SYS/TEMP"),
     }
 
+    patience = inf  # a slow client may take hours to fetch what there is
+
     def __init__(
-        self, wire: Conversation, offers_scram: Callable[[], bool], maildrop: IMaildrop, logout: Callable[[], None]
+        self,
+        wire: Conversation,
+        limits: Limits,
+        offers_scram: Callable[[], bool],
+        maildrop: IMaildrop,
+        logout: Callable[[], None],
     ) -> None:
-        super().__init__(wire, offers_scram)
+        super().__init__(wire, limits, offers_scram)
         self._maildrop = maildrop
         self._logout: Callable[[], None] | None = logout
         self._deleted: set[int] = set()
         self.count = len(maildrop.sizes)
-        self.octets = sum(maildrop.sizes)
+        self.octets = self._all_octets = sum(maildrop.sizes)
 
     def secured(self) -> None:
         """TLS begins before log-in or not at all (RFC 2595 4)."""
@@ -208,7 +226,7 @@ class Transaction(State):
         self._deleted.add(index)
         self.count -= 1
         self.octets -= self._maildrop.sizes[index]
-        return ok(f"message {number} deleted")
+        return ok(f"message {number} deleted", effect=True)
 
     def noop(self) -> Reply:
         """Do nothing."""
@@ -217,8 +235,7 @@ class Transaction(State):
     def rset(self) -> Reply:
         """Unmark what was marked as deleted."""
         self._deleted.clear()
-        self.count = len(self._maildrop.sizes)
-        self.octets = sum(self._maildrop.sizes)
+        self.count, self.octets = len(self._maildrop.sizes), self._all_octets
         return ok(f"{self.count} messages, {self.octets} octets")
 
     async def quit(self) -> Reply:

@@ -6,10 +6,11 @@ address would be lost. One or two such answers are ordinary; hundreds are somebo
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 
 from twisted.internet.interfaces import IReactorTime
+
+from mailbe.peers import household
 
 FREE = 10  # unknown recipients of one peer that are answered at once
 FORGOTTEN_AFTER = 3600  # seconds
@@ -27,12 +28,11 @@ class Harvest:
     def delay(self, peer: str) -> float:
         """Count one more unknown recipient of ``peer``; how many seconds its answer is to wait."""
         now = self._clock.seconds()
-        if ":" in peer:  # who has one IPv6 address has all of its network
-            peer = str(ipaddress.ip_network((peer, 64), strict=False))
-        count, last = self._asked.pop(peer, (0, now))
+        address = household(peer)
+        count, last = self._asked.pop(address, (0, now))
         if now - last > FORGOTTEN_AFTER:
             count = 0
-        self._asked[peer] = count + 1, now
+        self._asked[address] = count + 1, now
         if len(self._asked) > MAX_PEERS:
             self._asked.popitem(last=False)
         return float(min(2 ** (count - FREE), SLOWEST)) if count >= FREE else 0.0

@@ -6,18 +6,19 @@ from mailbe import session
 from mailbe.session import Reply
 
 
-def reply(code: int, *lines: str, last: bool = False) -> Reply:
+def reply(code: int, *lines: str, last: bool = False, effect: bool = False) -> Reply:
     """The reply of ``lines``, each with its enhanced status code before it where it has one.
 
     :param last: hang up behind it.
+    :param effect: something has come of the conversation.
     """
     *before, end = lines
     text = "".join(f"{code}-{line}\r\n" for line in before) + f"{code} {end}\r\n"
-    return Reply(text.encode("ascii"), last)
+    return Reply(text.encode("ascii"), last, error=code >= 500, effect=effect)
 
 
 class Refusal(session.Refusal):
     """Unwinds a command with the reply that refuses it."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(reply(code, text))
+    def __init__(self, code: int, text: str, *, last: bool = False) -> None:
+        super().__init__(reply(code, text, last=last))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from twisted.cred.error import UnauthorizedLogin
@@ -28,6 +29,7 @@ from mailbe.interfaces import (
     RelayDenied,
     TryLater,
 )
+from mailbe.limits import Limits
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
 from mailbe.smtp import grammar
 from mailbe.smtp.harvest import Harvest
@@ -36,7 +38,6 @@ from mailbe.trace import received
 
 log = Logger()
 
-MAX_RECIPIENTS = 1000  # RFC 5321 4.5.3.1.8 asks for 100
 SILENCE = 300  # seconds, RFC 5321 4.5.3.2.7
 OK = reply(250, "2.0.0 ok")
 
@@ -47,8 +48,7 @@ class Settings:
 
     host: str
     """The name that we go by."""
-    max_size: int
-    """The largest letter that is taken, in octets (RFC 1870)."""
+    limits: Limits
     submission: bool = False
     """Whether only who has logged in may send (RFC 6409 4.3)."""
     classic: bool = False
@@ -62,7 +62,8 @@ class Session:
     silence = SILENCE
     fault = reply(451, "4.3.0 something went wrong here; try again later")
     refusals = {
-        NoSuchMailbox: reply(550, "5.1.1 nobody of that name is here"),
+        # No mistake of a client that sends to a long list; who tries out names is slowed by the harvest.
+        NoSuchMailbox: replace(reply(550, "5.1.1 nobody of that name is here"), error=False),
         RelayDenied: reply(550, "5.7.1 mail is not passed on to other hosts"),
         MailLoop: reply(554, "5.4.6 the letter has been through too many hosts; it goes round in a loop"),
         MailboxFull: reply(452, "4.3.1 there is no room for the letter now; try again later"),
@@ -78,7 +79,11 @@ class Session:
         offers_scram: Callable[[], bool],
         harvest: Harvest,
         clock: IReactorTime,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """:param clock: what waiting is measured with.
+        :param now: the time of day, in seconds since 1970.
+        """
         self._wire = wire
         self._settings = settings
         self._office = office
@@ -86,6 +91,11 @@ class Session:
         self._offers_scram = offers_scram
         self._harvest = harvest
         self._clock = clock
+        self._now = now
+        self._limits = settings.limits
+        self._logins = 0
+        self.patience = settings.limits.letter_seconds
+        self.idle_commands = settings.limits.idle_commands + settings.limits.recipients
         self.helo = ""
         self.extended = False  # whether it was EHLO
         self.submitter: ISubmitter | None = None
@@ -99,6 +109,9 @@ class Session:
             Farewell.PLAINTEXT: b"501 5.5.1 nothing may follow STARTTLS before TLS has begun\r\n",
             Farewell.SILENCE: f"421 4.4.2 {host} has waited long enough\r\n".encode("ascii"),
             Farewell.SHUTDOWN: f"421 4.3.2 {host} is shutting down\r\n".encode("ascii"),
+            Farewell.NO_PLACE: f"421 4.7.0 {host} has too many connections now; try again later\r\n".encode("ascii"),
+            Farewell.NO_EFFECT: f"421 4.7.0 {host} has waited for a letter through enough commands\r\n".encode("ascii"),
+            Farewell.TOO_SLOW: f"421 4.4.2 {host} has waited long enough for a letter\r\n".encode("ascii"),
         }
 
     def greeting(self) -> Reply:
@@ -142,7 +155,7 @@ class Session:
             250,
             self._settings.host,
             "PIPELINING",
-            f"SIZE {self._settings.max_size}",
+            f"SIZE {self._limits.size}",
             "8BITMIME",
             *tls,
             *auth,
@@ -168,6 +181,7 @@ class Session:
         try:
             client = sasl.Client(self._challenge, self._wire.peer, self._wire.channel_binding)
             credentials = await sasl.exchange(mechanism, initial, client)
+            self._count_login()
             _, submitter, _ = await self._portal.login(credentials, None, ISubmitter)
         except sasl.Cancelled:
             raise Refusal(501, "5.7.0 as you wish: no log-in") from None
@@ -193,7 +207,7 @@ class Session:
     def rcpt(self, forward_path: Address | None) -> Reply | Coroutine[Any, Any, Reply]:
         """One more whom the letter goes to."""
         assert self.envelope is not None
-        if len(self.envelope.recipients) >= MAX_RECIPIENTS:
+        if len(self.envelope.recipients) >= self._limits.recipients:
             raise Refusal(452, "4.5.3 that is enough recipients; send the others the letter anew")
         recipient = forward_path or self._office.postmaster()
         try:
@@ -226,7 +240,7 @@ class Session:
             sender=str(envelope.reverse_path or "<>"),
             count=len(envelope.recipients),
         )
-        return reply(250, f"2.0.0 ok {letter.id}")
+        return reply(250, f"2.0.0 ok {letter.id}", effect=True)
 
     def rset(self) -> Reply:
         """Forget the letter that was begun."""
@@ -266,6 +280,11 @@ class Session:
     def _mechanisms(self) -> list[bytes]:
         return sasl.offered(self._wire.channel_binding, scram=self._offers_scram())
 
+    def _count_login(self) -> None:
+        self._logins += 1
+        if self._logins > self._limits.logins:
+            raise Refusal(421, "4.7.0 that is enough tries for one connection", last=True)
+
     async def _nobody(self, delay: float) -> Reply:
         await deferLater(self._clock, delay)
         raise NoSuchMailbox
@@ -275,7 +294,7 @@ class Session:
 
     async def _read(self, letter: ILetter) -> None:
         def write(chunk: bytes) -> None:
-            if reader.octets <= self._settings.max_size and not reader.bare:
+            if reader.octets <= self._limits.size and not reader.bare:
                 letter.write(chunk)
 
         reader = DotReader(write)
@@ -285,8 +304,8 @@ class Session:
         self._check_size(reader.octets)
 
     def _check_size(self, octets: int) -> None:
-        if octets > self._settings.max_size:
-            raise Refusal(552, f"5.3.4 letters of more than {self._settings.max_size} octets are not taken")
+        if octets > self._limits.size:
+            raise Refusal(552, f"5.3.4 letters of more than {self._limits.size} octets are not taken")
 
     def _received(self, letter: ILetter, envelope: Envelope) -> bytes:
         # RFC 3848; it has no keyword for HELO within TLS.
@@ -298,7 +317,7 @@ class Session:
             by=self._settings.host,
             protocol=keyword,
             id=letter.id,
-            time=self._clock.seconds(),
+            time=self._now(),
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else None,
         )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
-from twisted.internet.interfaces import IReactorTime
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
@@ -24,9 +23,10 @@ BINDING_OCTETS = 32
 WEAK_HASHES = {"md5", "sha1"}
 
 
-def given(certificate: Path, key: Path, clock: IReactorTime) -> SSL.Context:
+def given(certificate: Path, key: Path, now: Callable[[], float]) -> SSL.Context:
     """What ``--certificate`` and ``--key`` ask for: the server's certificate first, then those that signed it.
 
+    :param now: the time of day, in seconds since 1970.
     :raises Unusable: where the files are bad, do not fit, or are not valid today.
     """
     chain_file = PemFile(
@@ -36,22 +36,23 @@ def given(certificate: Path, key: Path, clock: IReactorTime) -> SSL.Context:
     chain, private = chain_file.certificates(), key_file.private_key()
     if chain[0].public_key() != private.public_key():
         raise key_file.bad(f"this is not the key of the first certificate in --certificate {certificate}")
-    now = _now(clock)
-    if chain[0].not_valid_after_utc < now:
+    today = _date(now)
+    if chain[0].not_valid_after_utc < today:
         raise chain_file.bad(f"it was valid until {chain[0].not_valid_after_utc:%Y-%m-%d}")
-    if chain[0].not_valid_before_utc > now:
+    if chain[0].not_valid_before_utc > today:
         raise chain_file.bad(f"it is valid from {chain[0].not_valid_before_utc:%Y-%m-%d} only, or the clock is wrong")
     return _context(chain, private, chain_file)
 
 
-def made(folder: Path, domains: Sequence[str], clock: IReactorTime) -> SSL.Context:
+def made(folder: Path, domains: Sequence[str], now: Callable[[], float]) -> SSL.Context:
     """What stands in ``folder``, where that which is missing, ends soon or lacks one of ``domains`` is made first.
 
     Only the holder of maildata's lock may call this.
 
+    :param now: the time of day, in seconds since 1970.
     :raises Unusable: where a file there is bad, or cannot be made.
     """
-    authority.provide(folder, domains, _now(clock))
+    authority.provide(folder, domains, _date(now))
     chain_file, key_file = authority.files(folder)
     return _context(chain_file.certificates(), key_file.private_key(), key_file)
 
@@ -123,8 +124,8 @@ def _context(chain: Sequence[x509.Certificate], key: PrivateKey, file: PemFile) 
     return context
 
 
-def _now(clock: IReactorTime) -> datetime:
-    return datetime.fromtimestamp(clock.seconds(), UTC)
+def _date(now: Callable[[], float]) -> datetime:
+    return datetime.fromtimestamp(now(), UTC)
 
 
 def _reason(error: SSL.Error) -> str:
