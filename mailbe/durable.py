@@ -7,8 +7,12 @@ mailbox that it goes to. It is acknowledged when all this is on the disk, in thi
 2. its names (a link a mailbox, then fsync of each ``new/``);
 3. its name in the spool is taken away, and who waits is told.
 
-So a letter in a mailbox is always whole, and what still lies in the spool was never acknowledged.
+So a letter in a mailbox is always whole, and what still lies in the spool is nowhere missed: it was never
+acknowledged, or could not be taken away when it was in its mailboxes.
 Letters that become ready while the disk is busy go through these steps together.
+
+What an fsync that fails has lost, a second one does not tell: the system takes it for written. So nothing goes on
+from there: a letter is thrown away, and a folder that was just made is taken away again.
 """
 
 from __future__ import annotations
@@ -17,19 +21,32 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from mailbe.interfaces import MailboxFull, TryLater
 
+log = Logger()
+
 SMALL = 64 * 1024  # octets of a letter that stay in memory until it is complete
+MAX_LEFT = 10_000  # names that could not be taken away and are kept in mind
+LEFT_AT_ONCE = 10  # of them that are tried with each batch of letters
 FOLDERS = ("tmp", "new", "cur")
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """``error``, which names ``path`` if it named no file, as those of reading, writing and fsync do not."""
+    error.filename = error.filename or str(path)
+    return error
 
 
 def sync_folder(folder: Path) -> None:
@@ -40,6 +57,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise named(error, folder) from None
     finally:
         os.close(descriptor)
 
@@ -53,10 +72,26 @@ def lock_folder(folder: Path) -> int:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
-        raise
+        raise named(error, folder) from None
     return descriptor
+
+
+def sync_way(folder: Path) -> None:
+    """Wait until ``folder``'s own name is on the disk, and those of all folders above it.
+
+    They may have been made a moment ago, by somebody who did not wait: what they lead to would go with them.
+
+    :raises OSError:
+    """
+    for above in folder.absolute().parents:
+        try:
+            sync_folder(above)
+        except OSError as error:
+            # Some we may pass through and not open; and where nothing is ever written, nothing is to be synced.
+            if error.errno not in (errno.EACCES, errno.EINVAL, errno.EROFS):
+                raise
 
 
 def make_folder(folder: Path) -> None:
@@ -68,10 +103,9 @@ def make_folder(folder: Path) -> None:
         return
     if folder.parent != folder:
         make_folder(folder.parent)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    sync_folder(folder)  # fails where a file has the name
-    sync_folder(folder.parent)
+    with _making(folder):
+        sync_folder(folder)  # fails where a file has the name
+        sync_folder(folder.parent)
 
 
 def make_mailbox(mailbox: Path) -> None:
@@ -82,11 +116,34 @@ def make_mailbox(mailbox: Path) -> None:
 
     :raises OSError:
     """
-    for folder in (mailbox, *(mailbox / name for name in FOLDERS)):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-    sync_folder(mailbox)
-    sync_folder(mailbox.parent)
+    with _making(mailbox, *(mailbox / name for name in FOLDERS)):
+        sync_folder(mailbox)
+        sync_folder(mailbox.parent)
+
+
+_one_maker = Lock()
+
+
+@contextmanager
+def _making(*folders: Path) -> Iterator[None]:
+    """Make what is missing of ``folders``; take it away again where that fails, or what is done with them then.
+
+    Who comes next must not find a folder whose fsync has failed: another fsync would tell him that all is well.
+    """
+    made: list[Path] = []
+    with _one_maker:  # nor may he find it meanwhile
+        try:
+            for folder in folders:
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
+                    made.append(folder)
+            yield
+        except OSError:
+            for folder in reversed(made):
+                # A disk that does not take this takes nothing else before it is mended, and then it tells the truth.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
 
 
 def trouble(error: OSError) -> TryLater:
@@ -99,9 +156,11 @@ def trouble(error: OSError) -> TryLater:
 class Draft:
     """A letter on its way in: in memory while it is small, in a file of the spool when it is not."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, memory: int = SMALL) -> None:
+        """:param memory: octets that are kept in memory."""
         self.path = path
         self.octets = 0
+        self._memory = memory
         self._chunks: list[bytes] = []
         self._descriptor: int | None = None
         self._in_spool = False
@@ -113,7 +172,7 @@ class Draft:
         """
         self.octets += len(chunk)
         self._chunks.append(chunk)
-        if self._descriptor is not None or self.octets > SMALL:
+        if self._descriptor is not None or self.octets > self._memory:
             self._write_out()
 
     def sync(self) -> None:
@@ -123,17 +182,18 @@ class Draft:
         """
         self._write_out()
         assert self._descriptor is not None
-        os.fsync(self._descriptor)
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise named(error, self.path) from None
         self._close()  # letters that wait together would need a descriptor each
 
-    def discard(self) -> None:
-        """Take away what there is of it in the spool, and its octets in memory."""
+    def forget(self) -> bool:
+        """Forget its octets. Returns whether its name in the spool is to be taken away; that is told once."""
         self._chunks.clear()
         self._close()
-        if self._in_spool:
-            self._in_spool = False
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        in_spool, self._in_spool = self._in_spool, False
+        return in_spool
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -148,8 +208,11 @@ class Draft:
             self._in_spool = True
         octets = memoryview(b"".join(self._chunks))
         self._chunks.clear()
-        while octets:
-            octets = octets[os.write(self._descriptor, octets) :]
+        try:
+            while octets:
+                octets = octets[os.write(self._descriptor, octets) :]
+        except OSError as error:
+            raise named(error, self.path) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +233,7 @@ class Writer:
         self._waiting: SimpleQueue[tuple[Parcel, Deferred[None]] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="mailbe writer")
         self._made: set[Path] = set()  # mailboxes whose folders are known to be on the disk
+        self._left: deque[Path] = deque(maxlen=MAX_LEFT)  # names that could not be taken away
 
     def start(self) -> None:
         self._thread.start()
@@ -187,6 +251,24 @@ class Writer:
         done: Deferred[None] = Deferred()
         self._waiting.put((parcel, done))
         return done
+
+    def discard(self, draft: Draft) -> None:
+        """Take away what there is of ``draft``. What cannot be is told in the log, and tried again with each letter."""
+        if draft.forget():
+            self._take_away([draft.path])
+
+    def _take_away(self, names: Iterable[Path]) -> None:
+        for name in names:
+            if error := _remove(name):
+                self._left.append(name)
+                line = "cannot be taken away now, and is tried again with other letters: {error}"
+                self._call_from_thread(partial(log.error, line, error=str(trouble(error))))
+
+    def _take_away_what_is_left(self) -> None:
+        for _ in range(min(len(self._left), LEFT_AT_ONCE)):
+            name = self._left.popleft()
+            if _remove(name):
+                self._left.append(name)
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -223,16 +305,19 @@ class Writer:
                 try:
                     step(parcel)
                 except OSError as error:
+                    if isinstance(error, FileNotFoundError):
+                        self._made.clear()  # maildata has vanished, and what comes back may be a copy
                     outcome[index] = trouble(error)
                 except Exception as error:  # whatever it is, somebody waits for an answer
                     outcome[index] = error
 
+        self._take_away_what_is_left()
         each(lambda parcel: parcel.draft.sync())
         each(self._link)
-        synced: dict[Path, OSError | None] = {}
-        each(lambda parcel: _sync_names(parcel, synced))
+        synced: dict[Path, Exception | None] = {}
+        each(lambda parcel: self._sync_names(parcel, synced))
         for parcel in parcels:
-            parcel.draft.discard()
+            self.discard(parcel.draft)
         return outcome
 
     def _link(self, parcel: Parcel) -> None:
@@ -247,38 +332,49 @@ class Writer:
                 try:
                     target.hardlink_to(parcel.draft.path)
                 except FileNotFoundError:
-                    # Somebody has taken the mailbox away since we made it.
+                    # Somebody has taken the mailbox away since we made it, and perhaps others.
+                    self._made.clear()
                     make_mailbox(mailbox)
                     target.hardlink_to(parcel.draft.path)
                 linked.append(target)
-        except OSError:
-            _unlink(linked)
+        except Exception:
+            self._take_back(linked)
             raise
 
+    def _sync_names(self, parcel: Parcel, synced: dict[Path, Exception | None]) -> None:
+        """Sync the folders that ``parcel`` was linked into, but for those in ``synced``; what failed fails again."""
+        folders = [mailbox / "new" for mailbox in parcel.mailboxes]
+        for folder in folders:
+            if folder not in synced:
+                try:
+                    sync_folder(folder)
+                    synced[folder] = None
+                except Exception as error:  # whatever it is, the letter is in no mailbox
+                    synced[folder] = error
+            if (failure := synced[folder]) is not None:
+                self._take_back([folder / parcel.name for folder in folders])
+                raise failure
 
-def _sync_names(parcel: Parcel, synced: dict[Path, OSError | None]) -> None:
-    """Sync the folders that ``parcel`` was linked into, but for those in ``synced``; what failed there fails again."""
-    folders = [mailbox / "new" for mailbox in parcel.mailboxes]
-    for folder in folders:
-        if folder not in synced:
-            try:
-                sync_folder(folder)
-                synced[folder] = None
-            except OSError as error:
-                synced[folder] = error
-        if (failure := synced[folder]) is not None:
-            _unlink(folder / parcel.name for folder in folders)
-            for undone in folders:
-                # Some may be on the disk; a letter that is refused should not come back after a power cut.
-                with contextlib.suppress(OSError):
-                    sync_folder(undone)
-            raise failure
+    def _take_back(self, names: Sequence[Path]) -> None:
+        """Take away the names of a letter that is refused: it should not come back after a power cut either."""
+        self._take_away(names)
+        for name in names:
+            with contextlib.suppress(OSError):
+                sync_folder(name.parent)
 
 
-def _unlink(names: Iterable[Path]) -> None:
-    for name in names:
+def _remove(name: Path) -> OSError | None:
+    """Take ``name`` away; returns why it may be there still."""
+    try:
+        name.unlink()
+    except FileNotFoundError as error:
         with contextlib.suppress(OSError):
-            name.unlink()
+            name.parent.stat()
+            return None
+        return error  # its folder has vanished as well, and both may come back
+    except OSError as error:
+        return error
+    return None
 
 
 def _tell(waiters: Iterable[Deferred[None]], outcome: Iterable[Exception | None]) -> None:

@@ -22,11 +22,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mailbe.address import Address
-from mailbe.durable import lock_folder, make_folder, sync_folder
+from mailbe.durable import lock_folder, make_folder, sync_folder, sync_way
 
 # What may stand in a folder's name as it is, beside letters, digits and "_.-~".
 _SAFE = "@+="
-_LETTER = re.compile(r"[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+\.")  # as the post office names them
+_LETTER = re.compile(r"[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+(?:R[0-9a-f]+)?\.")  # as the post office names them
 MAX_FOLDER_NAME = 200  # octets; a file system allows 255, and removed/ adds the time
 
 
@@ -87,7 +87,22 @@ class Maildata:
 
         :raises Unusable: where it cannot be made or written.
         """
-        self._make(self.root, self.root / "reception", self.root / "envoi", self.spool)
+        self._make(*self._layout)
+
+    def check(self) -> None:
+        """See that all is still there that ``prepare`` has made.
+
+        :raises Unusable: where it has vanished, as with a disk that is not mounted any more.
+        """
+        for folder in self._layout:
+            try:
+                folder.stat()
+            except OSError as error:
+                raise Unusable(f"{folder}: {error.strerror}; mount its disk, or put it back") from error
+
+    @property
+    def _layout(self) -> tuple[Path, ...]:
+        return self.root, self.root / "reception", self.root / "envoi", self.spool
 
     def _make(self, *folders: Path) -> None:
         try:
@@ -97,7 +112,7 @@ class Maildata:
                     raise Unusable(f"{folder}: this user may not write here; change its owner or --maildata")
             # They may have been made by somebody who did not wait for the disk.
             sync_folder(self.root)
-            sync_folder(self.root.parent)
+            sync_way(self.root)
         except OSError as error:
             where = error.filename or self.root
             raise Unusable(f"{where}: {error.strerror}; choose another folder with --maildata") from error

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from zope.interface import implementer
 
-from mailbe.durable import lock_folder, make_mailbox, sync_folder, trouble
-from mailbe.interfaces import IMaildrop, LetterGone, MaildropBusy, NotAllDeleted, OffReactor
+from mailbe.durable import lock_folder, make_mailbox, named, sync_folder, trouble
+from mailbe.interfaces import IMaildrop, LetterGone, MaildropBusy, NotAllDeleted, OffReactor, TryLater
 
 CHUNK = 256 * 1024  # octets that are read at once
 SETTLED = 1_000_000_000  # nanoseconds; coarser than any file system's clock ticks
@@ -58,6 +58,19 @@ class Listing:
     """The sizes, by base name, that no name tells."""
     stamps: tuple[int, int] | None
     """The folders' times of change; ``None`` where the listing must not be believed again."""
+    taken: int
+    """When, in nanoseconds since 1970."""
+    clock: int
+    """What ``_clock`` said then."""
+
+    def holds(self, stamps: tuple[int, int]) -> bool:
+        """Whether this is what there is in folders that have these times of change."""
+        now = time.time_ns()
+        if stamps != self.stamps or abs(_clock() - self.clock) > SETTLED // 2:
+            return False
+        # A change within one tick of the file system's clock leaves no trace. So a stamp proves nothing where the
+        # clock has stood since, or a little before.
+        return not any(self.taken - SETTLED <= stamp <= now + SETTLED for stamp in stamps)
 
 
 class Maildrops:
@@ -96,7 +109,7 @@ class Maildrops:
 
     async def _list(self, mailbox: Path) -> Listing:
         known = self._remembered.get(mailbox)
-        if known is not None and known.stamps == _stamps(mailbox):
+        if known is not None and known.holds(_stamps(mailbox)):
             self._remembered.move_to_end(mailbox)
             return known
         measured = known.measured if known is not None else {}
@@ -118,14 +131,18 @@ def _stamps(mailbox: Path) -> tuple[int, int]:
     return (mailbox / "new").stat().st_mtime_ns, (mailbox / "cur").stat().st_mtime_ns
 
 
+def _clock() -> int:
+    """What changes when somebody sets the clock, and hardly otherwise; in nanoseconds."""
+    return time.time_ns() - time.monotonic_ns()
+
+
 def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
     """Read the names in ``mailbox``, and measure the files whose size neither a name nor ``measured`` tells.
 
     :raises OSError: where a part of it cannot be read: better no maildrop than half of one.
     """
+    taken, clock = time.time_ns(), _clock()
     found, stamps = _scan(mailbox)
-    # A change within one tick of the file system's clock leaves no trace: such a stamp proves nothing.
-    settled = stamps is not None and time.time_ns() - max(stamps) > SETTLED
     names: list[str] = []
     sizes: list[int] = []
     still_measured: dict[str, int] = {}
@@ -141,7 +158,7 @@ def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
             still_measured[base(name)] = size
         names.append(f"{folder}/{name}")
         sizes.append(size)
-    return Listing(names, sizes, _uids(names), still_measured, stamps if settled else None)
+    return Listing(names, sizes, _uids(names), still_measured, stamps, taken, clock)
 
 
 def _scan(mailbox: Path) -> tuple[dict[str, tuple[str, str]], tuple[int, int] | None]:
@@ -181,10 +198,13 @@ def _contents(path: Path) -> Iterator[bytes]:
 
     :raises OSError:
     """
-    with path.open("rb", buffering=0) as file:
-        chunks = iter(partial(file.read, CHUNK), b"")
-        size = os.fstat(file.fileno()).st_size
-        yield from chunks if _is_as_on_wire(path.name, size) else _with_crlf(chunks)
+    try:
+        with path.open("rb", buffering=0) as file:
+            chunks = iter(partial(file.read, CHUNK), b"")
+            size = os.fstat(file.fileno()).st_size
+            yield from chunks if _is_as_on_wire(path.name, size) else _with_crlf(chunks)
+    except OSError as error:
+        raise named(error, path) from None
 
 
 def _is_as_on_wire(name: str, size: int) -> bool:
@@ -235,6 +255,7 @@ class Maildrop:
             except FileNotFoundError:
                 return _opened(self._mailbox / self._renamed(name))
         except FileNotFoundError as error:
+            self._check_place()
             raise LetterGone from error
         except OSError as error:
             raise trouble(error) from error
@@ -242,7 +263,23 @@ class Maildrop:
     async def delete(self, indices: Iterable[int]) -> None:
         await self._off_reactor(partial(self._delete, [self._names[index] for index in indices]))
 
+    def _check_place(self) -> None:
+        """A letter that is not there was taken by another program only where the mailbox itself is there still.
+
+        :raises TryLater:
+        """
+        try:
+            there = os.path.samestat(os.fstat(self._lock), self._mailbox.stat())
+        except OSError as error:
+            raise trouble(error) from error
+        if not there:
+            raise TryLater(f"{self._mailbox}: this is not the mailbox that was opened")
+
     def _delete(self, names: list[str]) -> None:
+        try:
+            self._check_place()
+        except TryLater as error:
+            raise NotAllDeleted(str(error)) from error
         failures: list[str] = []
         for name in names:
             try:
@@ -284,6 +321,13 @@ def _digest(name: str) -> str:
 
 
 def _opened(path: Path) -> Iterable[bytes]:
-    """The chunks of a message, from a file that is open already."""
+    """The chunks of a message, from a file that is open already; who asks for them may meet ``TryLater``."""
     chunks = _contents(path)
-    return chain([next(chunks, b"")], chunks)
+    return chain([next(chunks, b"")], _or_trouble(chunks))
+
+
+def _or_trouble(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except OSError as error:
+        raise trouble(error) from error

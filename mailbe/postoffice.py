@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
-from mailbe.durable import Draft, Parcel, Writer, trouble
+from mailbe.durable import SMALL, Draft, Parcel, Writer, trouble
 from mailbe.interfaces import (
     Destination,
     Envelope,
@@ -31,6 +32,7 @@ from mailbe.maildata import Maildata
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
 POSTMASTER = "postmaster"  # RFC 5321 4.5.1: every domain has one
+MAX_HOST = 24  # octets in a name: a unique-id has room for 70 (RFC 1939 7)
 
 
 @implementer(ISubmitter)
@@ -61,15 +63,22 @@ class PostOffice:
         accounts: Accounts,
         domains: Sequence[str],
         writer: Writer,
-        clock: IReactorTime,
+        memory: int = SMALL,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """:param memory: octets of a letter on its way in that are kept in memory.
+        :param now: the time in seconds since 1970; letters are named after it.
+        """
         self._maildata = maildata
         self._accounts = accounts
         self._first_domain = domains[0]
         self._domains = {domain.lower() for domain in domains}
         self._writer = writer
-        self._clock = clock
+        self._memory = memory
+        self._now = now
         self._numbers = itertools.count()
+        # A clock that is set back comes by the same time again, and in containers every process id may be the same.
+        self._run = secrets.token_hex(4)
         self._host = _host_in_names(socket.gethostname())
 
     def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
@@ -94,10 +103,10 @@ class PostOffice:
         mailboxes = [cast(Mailbox, destination).path for destination in envelope.destinations]
         if envelope.submitter is not None:
             mailboxes.append(self._maildata.envoi(envelope.submitter.address))
-        seconds, fraction = divmod(self._clock.seconds(), 1)
+        seconds, fraction = divmod(self._now(), 1)
         number = next(self._numbers)
-        id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}.{self._host}"
-        draft = Draft(self._maildata.spool / id)
+        id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}R{self._run}.{self._host}"
+        draft = Draft(self._maildata.spool / id, self._memory)
         letter = Letter(id, draft, tuple(dict.fromkeys(mailboxes)), self._writer)
         letter.begin(envelope.reverse_path)
         return letter
@@ -132,7 +141,7 @@ class Letter:
         await self._writer.store(Parcel(self._draft, f"{self.id},S={octets},W={octets}", self._mailboxes))
 
     def discard(self) -> None:
-        self._draft.discard()
+        self._writer.discard(self._draft)
 
     def _store(self, chunk: bytes) -> None:
         if self._failure is not None:
@@ -141,8 +150,9 @@ class Letter:
             self._draft.write(chunk)
         except OSError as error:
             self._failure = trouble(error)
+            self.discard()  # others may need its room while the rest of it comes in
 
 
 def _host_in_names(host: str) -> str:
     """``host`` as it may stand in the name of a file in a Maildir, and short enough for a unique-id."""
-    return host.replace("/", "\\057").replace(":", "\\072").replace(",", "\\054")[:30] or "localhost"
+    return host.replace("/", "\\057").replace(":", "\\072").replace(",", "\\054")[:MAX_HOST] or "localhost"

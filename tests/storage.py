@@ -49,7 +49,12 @@ class Office:
         self.writer = PromptWriter(lambda work: work())
         self.clock = Clock()
         self.clock.advance(1_700_000_000.25)
-        self.office = PostOffice(self.maildata, self.accounts, ["localhost", "Example.ORG"], self.writer, self.clock)
+        self.office = self.restart()
+
+    def restart(self) -> PostOffice:
+        """The post office as another process has it, or this one after a restart."""
+        domains = ["localhost", "Example.ORG"]
+        return PostOffice(self.maildata, self.accounts, domains, self.writer, now=self.clock.seconds)
 
     def files(self) -> list[str]:
         """All files below reception, envoi and spool, by path."""

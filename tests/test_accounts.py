@@ -561,6 +561,31 @@ class Faults(AccountsCase):
         shutil.copy(backup, self.path)
         self.assertIsNotNone(self.accounts.at(BOB))
 
+    def test_a_file_that_was_made_meanwhile_with_other_accounts_is_not_believed(self):
+        # As ``mailbe user add`` makes it where the disk is not mounted: of alice it knows nothing.
+        away = self.folder / "away"
+        self.path.rename(away)
+        other = self.running()
+        other.add(BOB, RECORD)
+        other.close()
+        self.assert_later("start again", ["at", "named"])
+        restarted = self.running()
+        self.assertIsNone(restarted.at(ALICE))
+        self.assertIsNotNone(restarted.at(BOB))
+        restarted.close()
+        away.rename(self.path)
+        self.assert_recovered()
+
+    def test_a_file_that_was_away_for_a_while_is_asked_as_it_is_now(self):
+        away = self.folder / "away"
+        self.path.rename(away)
+        self.assert_later("No such file or directory", ["at", "named"])
+        changed = Accounts(away)
+        changed.set_record(1, OTHER_RECORD)
+        changed.close()
+        away.rename(self.path)
+        self.assertEqual(self.accounts.at(ALICE).record, OTHER_RECORD)
+
     def test_a_broken_file_is_told_and_a_restored_one_is_used(self):
         backup = self.backup()
         self.delete_file()

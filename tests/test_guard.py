@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import FileLogObserver, capturedLogs, formatEventAsClassicLogText
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe.accounts import counters, guard, scram
+from mailbe.accounts import counters, database, guard, scram
 from mailbe.accounts.checker import MD5Checker
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.guard import WORLD, Guard, Limits, Locked
@@ -521,6 +521,75 @@ class Keeping(GuardCase):
         self.assertEqual(self.guard.report(alice), (last, HOME, ((WORLD, ends), (HOME, ends + MINUTE))))
         self.clock.advance(HOUR)
         self.assertEqual(self.guard.report(alice), (last, HOME, ()))
+
+
+class Unwritten(GuardCase):
+    """The file cannot be written: the disk is full, or another program holds it."""
+
+    def setUp(self):
+        super().setUp()
+        self.patch(database, "CHANGE_PATIENCE_MS", 1)
+
+    def hold(self):
+        """Let nobody write; returns what ends that."""
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        return lambda: other.execute("ROLLBACK")
+
+    def guess(self, *passwords, name="alice", peer=ELSEWHERE):
+        for password in passwords:
+            self.guard.admit(self.visit(name, peer))
+            with self.assertRaises(TryLater) as caught:
+                self.guard.failed(self.visit(name, peer), password)
+            self.assertNotIsInstance(caught.exception, Locked)
+
+    def test_guessers_are_locked_out_all_the_same_and_let_in_again(self):
+        release = self.hold()
+        for name in ("alice", "nobody"):
+            self.guess(*GUESSES, name=name)
+            self.assert_refused(seconds=15 * MINUTE, name=name)
+            self.assert_refused(seconds=15 * MINUTE, name=name, peer="203.0.113.1")
+        self.assert_open("bob")
+        self.assertEqual(self.rows(), [])
+        release()
+        self.assert_refused(seconds=15 * MINUTE)
+        self.clock.advance(15 * MINUTE)
+        self.assert_open()
+        self.let_in(peer=ELSEWHERE)
+
+    def test_an_address_is_blocked_all_the_same(self):
+        self.hold()
+        for number in range(10):
+            self.guess(b"guess", name=f"name{number}")
+        self.assert_refused("blocked", name="bob")
+        self.assert_open("bob", peer=HOME)
+
+    def test_the_owner_at_home_is_not_locked_out(self):
+        self.let_in(peer=HOME)
+        self.hold()
+        self.guess(*GUESSES)
+        self.assert_refused()
+        self.assert_open(peer=HOME)
+        self.guess(*GUESSES, peer=HOME)
+        self.assert_refused(peer=HOME)
+
+    def test_a_good_log_in_that_can_be_written_begins_anew(self):
+        release = self.hold()
+        self.guess(b"1", b"2")
+        release()
+        self.let_in(peer=ELSEWHERE)
+        self.assertTrue(self.assert_open().settled)  # nothing is written again and again
+        self.hold()
+        self.guess(b"3", b"4")
+        self.assert_open()
+
+    def test_what_is_kept_in_memory_is_bounded(self):
+        self.patch(counters, "MAX_UNWRITTEN", 20)
+        self.hold()
+        for number in range(40):
+            self.guess(b"guess", name=f"flood{number}", peer=f"198.{number}.0.1")
+        self.assertLessEqual(len(self.guard._unwritten._counters), 20)
 
 
 class Fail2ban(GuardCase):

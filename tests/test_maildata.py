@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe import maildata
+from mailbe import durable, maildata
 from mailbe.address import Address
 from mailbe.maildata import Maildata, Unusable, folder_name
 from tests.storage import ALICE
@@ -85,11 +86,12 @@ class Folder(SynchronousTestCase):
 
     def test_the_spool_is_swept_of_letters_and_of_nothing_else(self) -> None:
         self.maildata.prepare()
-        name = "1700000000.M000001P2Q000003.host"
+        name = "1700000000.M000001P2Q000003R0123abcd.host"
         (self.maildata.spool / name).write_text("half a letter")
+        (self.maildata.spool / "1700000000.M000001P2Q000003.host").write_text("of an older version")
         (self.maildata.spool / "somebody's file").write_text("")
         (self.maildata.spool / f"{name}-folder").mkdir()
-        self.assertEqual((self.maildata.sweep(), self.maildata.sweep()), (1, 0))
+        self.assertEqual((self.maildata.sweep(), self.maildata.sweep()), (2, 0))
         self.assertEqual(len(list(self.maildata.spool.iterdir())), 2)
 
     def test_a_spool_that_cannot_be_swept_is_named(self) -> None:
@@ -99,9 +101,50 @@ class Folder(SynchronousTestCase):
     def test_what_was_made_without_waiting_for_the_disk_is_synced(self) -> None:
         self.maildata.prepare()
         synced: list[Path] = []
-        self.patch(maildata, "sync_folder", synced.append)
+        for module in (durable, maildata):
+            self.patch(module, "sync_folder", synced.append)
         self.maildata.prepare()
-        self.assertEqual(synced, [self.maildata.root, self.maildata.root.parent])
+        self.assertEqual(synced, [self.maildata.root, *self.maildata.root.absolute().parents])
+
+    def test_a_folder_above_that_cannot_be_synced_stops_nobody_but_one_that_fails_does(self) -> None:
+        self.maildata.prepare()
+        above = self.maildata.root.absolute().parents[1]
+        real = durable.sync_folder
+        for number, stops in ((errno.EACCES, False), (errno.EINVAL, False), (errno.EIO, True)):
+
+            def sync_folder(folder: Path, number: int = number) -> None:
+                if folder == above:
+                    raise OSError(number, os.strerror(number), str(folder))
+                real(folder)
+
+            self.patch(durable, "sync_folder", sync_folder)
+            if stops:
+                self.assertIn(str(above), str(self.assertRaises(Unusable, self.maildata.prepare)))
+            else:
+                self.maildata.prepare()
+
+    def test_what_has_vanished_is_told(self) -> None:
+        self.maildata.prepare()
+        self.maildata.check()
+        away = self.maildata.root.with_name("away")
+        self.maildata.root.rename(away)
+        self.assertIn(f"{self.maildata.root}: No such", str(self.assertRaises(Unusable, self.maildata.check)))
+        self.maildata.root.mkdir()  # what is left of a disk that is not mounted
+        self.assertRaises(Unusable, self.maildata.check)
+        self.maildata.root.rmdir()
+        away.rename(self.maildata.root)
+        self.maildata.check()
+
+    def test_a_folder_that_is_not_on_the_disk_does_not_pass_at_the_next_start(self) -> None:
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.maildata.root.parent.mkdir(parents=True)
+        patched = self.patch(os, "fsync", fail)
+        self.assertRaises(Unusable, self.maildata.prepare)
+        self.assertFalse(self.maildata.root.exists())
+        patched.restore()
+        self.maildata.prepare()
 
     def test_the_accounts_need_the_folder_and_nothing_in_it(self) -> None:
         self.maildata.prepare_root()

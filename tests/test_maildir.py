@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import mailbox
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from mailbe.durable import make_mailbox
 from mailbe.interfaces import LetterGone, MaildropBusy, NotAllDeleted, TryLater
 from mailbe.maildir import Maildrop, Maildrops, base, unique_part
 from tests.storage import at_once
+
+HOUR = 3600
 
 
 class MaildropCase(SynchronousTestCase):
@@ -203,6 +208,46 @@ class Unreadable(MaildropCase):
         (self.box / "new" / "1.a,S=7,W=7").mkdir()
         self.assertRaises(TryLater, maildrop.read, 0)
 
+    def test_a_disk_that_fails_in_the_middle_of_a_letter_is_told_as_that(self) -> None:
+        class Failing(io.FileIO):
+            def read(self, size: int = -1) -> bytes:
+                if self.tell():
+                    raise OSError(errno.EIO, "Input/output error")
+                return super().read(size)
+
+        self.put("1.a,S=600000,W=600000", b"x" * 600_000)
+        maildrop = self.open()
+        self.patch(Path, "open", lambda path, *_, **__: Failing(path))
+        chunks = iter(maildrop.read(0))
+        self.assertEqual(next(chunks), b"x" * maildir.CHUNK)
+        self.assertRegex(str(self.assertRaises(TryLater, next, chunks)), r"1\.a,.*: Input/output error$")
+
+    def test_a_mailbox_that_vanished_is_no_letter_that_was_taken(self) -> None:
+        self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+        away = self.box.with_name("away")
+        for replaced in (False, True):
+            self.box.rename(away)
+            if replaced:  # by what another server, or a backup, has put there
+                make_mailbox(self.box)
+            self.assertRaises(TryLater, maildrop.read, 0)
+            self.failureResultOf(Deferred.fromCoroutine(maildrop.delete([0])), NotAllDeleted)
+            if replaced:
+                shutil.rmtree(self.box)
+            away.rename(self.box)
+        self.assertEqual(b"".join(maildrop.read(0)), b"Hello\r\n")
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0])))
+
+    def test_nothing_is_deleted_in_a_mailbox_that_is_not_the_one_that_was_opened(self) -> None:
+        self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+        away = self.box.with_name("away")
+        shutil.copytree(self.box, away)
+        self.box.rename(self.box.with_name("old"))
+        away.rename(self.box)
+        self.failureResultOf(Deferred.fromCoroutine(maildrop.delete([0])), NotAllDeleted)
+        self.assertTrue((self.box / "new" / "1.a,S=7,W=7").exists())
+
 
 class Changes(MaildropCase):
     """Another program changes the maildrop while it is open."""
@@ -308,6 +353,45 @@ class Remembering(MaildropCase):
         for folder, stamp in zip(("new", "cur"), stamps, strict=True):
             os.utime(self.box / folder, ns=(stamp, stamp))
         self.assertEqual(self.uids(), ["1.a", "2.a"])
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the clock ahead, or back, of what it is now; what is monotonic goes on."""
+        real, ahead = time.time_ns, int(seconds * 1e9)
+        self.patch(time, "time_ns", lambda: real() + ahead)
+
+    def set_stamps(self, seconds: float) -> None:
+        """Let both folders have changed so long from now."""
+        stamp = time.time_ns() + int(seconds * 1e9)
+        for folder in ("new", "cur"):
+            os.utime(self.box / folder, ns=(stamp, stamp))
+
+    def test_a_listing_is_not_believed_once_the_clock_was_set(self) -> None:
+        # Set back, it may come by the very tick of the folder's time again, and with it a letter.
+        for seconds in (-HOUR, HOUR):
+            self.put(f"{seconds}.a")
+            self.settle()
+            before = self.uids()
+            stamps = [(self.box / folder).stat().st_mtime_ns for folder in ("new", "cur")]
+            self.set_clock(seconds)
+            self.put(f"{seconds}.b")
+            for folder, stamp in zip(("new", "cur"), stamps, strict=True):
+                os.utime(self.box / folder, ns=(stamp, stamp))
+            self.assertEqual(self.uids(), sorted([*before, f"{seconds}.b"]))
+
+    def test_a_folder_that_changed_in_the_future_is_remembered_until_then(self) -> None:
+        self.put("1.a")
+        self.set_stamps(HOUR)
+        listings = self.listings()
+        for _ in range(3):
+            self.uids()
+        self.assertEqual(len(listings), 1)
+        # When the time comes, a letter may come in the same tick. The clock is not set: time goes by.
+        self.set_clock(HOUR)
+        ahead = time.time_ns() - time.monotonic_ns()
+        self.patch(maildir, "_clock", lambda: ahead - HOUR * 1_000_000_000)
+        for _ in range(2):
+            self.uids()
+        self.assertEqual(len(listings), 3)
 
     def test_what_is_remembered_is_bounded(self) -> None:
         self.patch(maildir, "REMEMBERED", 3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from mailbe.interfaces import (
     MailLoop,
     NoSuchMailbox,
     RelayDenied,
+    TryLater,
 )
 from mailbe.maildir import Maildrops
 from mailbe.realm import Realm
@@ -185,7 +188,41 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.assertEqual(len({(root / file).stat().st_ino for file in self.stage.files()}), 1)
 
     def test_a_name_begins_with_the_time(self) -> None:
-        self.assertRegex(self.deliver(b"a\r\n", ALICE), r"^1700000000\.M250000P[0-9]+Q000000\.[!-~]+$")
+        self.assertRegex(self.deliver(b"a\r\n", ALICE), r"^1700000000\.M250000P[0-9]+Q000000R[0-9a-f]{8}\.[!-~]+$")
+
+    def test_two_servers_never_give_one_name_though_clock_and_process_id_are_the_same(self) -> None:
+        ids = {self.deliver(b"a\r\n", ALICE)}
+        for _ in range(2):
+            ids.add(self.stage.restart().letter(Envelope(None)).id)
+        self.assertEqual(len(ids), 3)
+        self.assertEqual(len({id.partition("R")[0] for id in ids}), 1)
+
+    def test_a_name_is_a_unique_id_whatever_the_host_is_called(self) -> None:
+        self.patch(socket, "gethostname", lambda: "a-very-long.host.with.a.name.of.many.letters.example")
+        self.patch(os, "getpid", lambda: 4_194_304)  # the largest on Linux
+        office = self.stage.restart()
+        for _ in range(3):
+            self.assertRegex(office.letter(Envelope(None)).id, r"\A[!-~]{60,70}\Z")
+
+    def test_a_letter_whose_name_is_taken_is_refused_and_the_other_stays(self) -> None:
+        self.patch(secrets, "token_hex", lambda octets: "00" * octets)
+        first, second = self.stage.restart(), self.stage.restart()
+        for office, content, error in ((first, b"a\r\n", None), (second, b"b\r\n", TryLater)):
+            self.office = office
+            if error is None:
+                self.deliver(content, ALICE, BOB)
+                continue
+            envelope = Envelope(Address("s", "example"))
+            envelope.destinations += [office.destination(address, None) for address in (BOB, ALICE)]
+            letter = office.letter(envelope)
+            letter.write(content)
+            self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), error)
+            letter.discard()
+        for address in (ALICE, BOB):
+            maildrop, _ = self.open(address)
+            self.assertEqual(len(maildrop.sizes), 1)
+            self.assertTrue(b"".join(maildrop.read(0)).endswith(b"\r\na\r\n"))
+        self.assertEqual(len(self.stage.files()), 2)
 
     def test_a_large_letter_goes_through_the_spool_and_leaves_nothing_there(self) -> None:
         content = b"x" * 78 + b"\r\n"
@@ -215,6 +252,7 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.patch(os, "write", full)
         for _ in range(3):
             letter.write(b"x" * 100_000)
+            self.assertEqual(self.stage.files(), [])  # its room is wanted by others
         self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), MailboxFull)
         letter.discard()
         self.assertEqual(self.stage.files(), [])

@@ -118,7 +118,7 @@ class FolderCase(SynchronousTestCase):
         self.patch(socket, "getfqdn", lambda: "mars.example")
 
     def make(self, *domains: str, at: datetime = NOW) -> SSL.Context:
-        return made(self.folder, domains or ("mail.example",), clock_at(at))
+        return made(self.folder, domains or ("mail.example",), clock_at(at).seconds)
 
     def read(self) -> dict[str, bytes]:
         return {name: (self.folder / name).read_bytes() for name in FILES}
@@ -190,6 +190,18 @@ class Made(FolderCase):
         after = self.read()
         self.assertEqual([name for name in FILES if before[name] != after[name]], ["certificate.pem"])
         self.assertEqual(self.leaf().not_valid_after_utc, NOW + (367 + 396) * DAY)
+
+    def test_what_a_clock_ahead_has_made_is_made_anew_when_the_clock_is_right(self) -> None:
+        self.make()
+        self.make(at=NOW + 800 * DAY)
+        self.make(at=NOW + 10 * DAY)
+        self.assertEqual(self.leaf().not_valid_before_utc, NOW + 9 * DAY)
+
+    def test_a_clock_that_begins_in_1970_before_it_is_set_changes_nothing(self) -> None:
+        self.make()
+        before = self.read()
+        self.make(at=datetime(1970, 1, 2, tzinfo=UTC))
+        self.assertEqual(self.read(), before)
 
     def test_a_new_domain_gets_a_new_certificate(self) -> None:
         self.make("mail.example")
@@ -318,7 +330,7 @@ class Given(SynchronousTestCase):
         self.key.write_bytes(pem(self.ours))
 
     def load(self) -> SSL.Context:
-        return given(self.certificate, self.key, clock_at(NOW))
+        return given(self.certificate, self.key, clock_at(NOW).seconds)
 
     def refused(self, reason: str, option: str) -> None:
         error = str(self.assertRaises(Unusable, self.load))
@@ -345,7 +357,7 @@ class Given(SynchronousTestCase):
 
     def test_those_that_signed_it_are_sent_along(self) -> None:
         folder = Path(self.mktemp())
-        made(folder, ["localhost"], clock_at(NOW))
+        made(folder, ["localhost"], clock_at(NOW).seconds)
         self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
         server, client = SSL.Connection(self.load(), None), SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
         shake_hands(server, client)
@@ -431,7 +443,7 @@ class Connections(FolderCase):
             self.assertTrue(connect(context, mine=settings, session=first.session).session_reused)
 
     def test_a_reload_changes_new_connections_only(self) -> None:
-        certificates = Certificates(partial(made, self.folder, ["a.example"], clock := clock_at(NOW)))
+        certificates = Certificates(partial(made, self.folder, ["a.example"], (clock := clock_at(NOW)).seconds))
         verifyObject(IOpenSSLServerConnectionCreator, certificates)
         old = certificates.serverConnectionForTLS(None)
         clock.advance(380 * DAY.total_seconds())
@@ -443,7 +455,7 @@ class Connections(FolderCase):
     def test_a_bad_reload_keeps_the_old(self) -> None:
         self.make()
         files = (self.folder / "certificate.pem", self.folder / "key.pem")
-        certificates = Certificates(partial(given, *files, clock_at(NOW)))
+        certificates = Certificates(partial(given, *files, clock_at(NOW).seconds))
         before = certificates.serverConnectionForTLS(None).get_certificate(as_cryptography=True)
         files[0].write_text("junk")
         self.assertIn(str(files[0]), str(self.assertRaises(Unusable, certificates.reload)))
@@ -507,7 +519,7 @@ class Bindings(FolderCase):
         for private in (rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()):
             certificate.write_bytes(self_signed(private))
             key.write_bytes(pem(private))
-            binding, _ = self.bound(given(certificate, key, clock_at(NOW)), SSL.TLS1_3_VERSION)
+            binding, _ = self.bound(given(certificate, key, clock_at(NOW).seconds), SSL.TLS1_3_VERSION)
             der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
             expected = None if isinstance(private, ed25519.Ed25519PrivateKey) else hashlib.sha384(der).digest()
             self.assertEqual(binding.get("tls-server-end-point"), expected)

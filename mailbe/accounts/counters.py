@@ -7,6 +7,7 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0  # seconds
 PEACE = DAY  # after so long without a failure or lock a counter is forgotten
 SCRAM_REPEATS = 3  # wrong proofs within a minute that count as one
 MAX_STRANGERS = 20_000  # counters of addresses, networks and names that nobody has
+MAX_UNWRITTEN = 20_000  # counters in memory
 
 
 class Failure(NamedTuple):
@@ -73,6 +75,23 @@ class Counter:
 
 
 NOTHING = Counter()
+
+
+class Unwritten:
+    """The counters that the file did not take. They are kept in memory, or a full disk would set guessers free."""
+
+    def __init__(self) -> None:
+        self._counters: OrderedDict[tuple[str, str], Counter] = OrderedDict()
+
+    def get(self, subject: str, origin: str) -> Counter:
+        return self._counters.get((subject, origin), NOTHING)
+
+    def put(self, subject: str, origin: str, counter: Counter) -> None:
+        self._counters.pop((subject, origin), None)
+        if counter.failures or counter.locks:
+            self._counters[subject, origin] = counter
+        if len(self._counters) > MAX_UNWRITTEN:
+            self._counters.popitem(last=False)
 
 
 def from_row(row: Row[Any, Any, Any, Any, Any, Any, Any]) -> Counter:

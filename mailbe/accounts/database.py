@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, create_engine, delete
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
-from mailbe.accounts.schema import ACCOUNTS, COUNTERS, LOGINS, STEPS, steps_taken, take_steps
+from mailbe.accounts.schema import ACCOUNTS, COUNTERS, LOGINS, SECRET, STEPS, steps_taken, take_steps
 from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART, Address, BadAddress
 from mailbe.interfaces import TryLater
 from mailbe.maildata import Unusable
@@ -98,6 +98,7 @@ class Accounts:
         )
         self._reader: _Reader | None = None
         self._identity = (0, 0)
+        self._secret = b""
 
     def open(self) -> None:
         """Make the file when it is missing, bring it up to date, and see that it can be used. Leaves nothing open.
@@ -118,6 +119,7 @@ class Accounts:
                 elif steps_taken(connection) > len(STEPS):
                     raise Unusable(f"{self._path}: a newer mailbe made this file; update mailbe")
                 connection.execute(_EVERY.limit(1)).all()
+                self._secret = secret(connection)
         except OSError as error:
             remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
             raise Unusable(f"{self._path}: {error.strerror}; {remedy}") from error
@@ -231,8 +233,16 @@ class Accounts:
             self._forget()
             self._reader = _Reader(self._engine)
             self._identity = (stat.st_dev, stat.st_ino)
+            self._check_origin(self._reader)
         self._reader.refresh()
         return self._reader
+
+    def _check_origin(self, reader: _Reader) -> None:
+        # A backup may take the file's place at any time. But what ``mailbe user add`` makes where a disk is not
+        # mounted has other accounts, and of everybody else it would seem that nobody of that name is here.
+        if reader.ask(secret, None) != self._secret:
+            self._forget()
+            raise TryLater(f"{self._path}: this file was not made from the one before; to use it, start again")
 
     def _forget(self) -> None:
         if self._reader is not None:
@@ -289,6 +299,11 @@ class _Reader:
         return question(self._connection, about)
 
 
+def secret(connection: Connection, _: None = None) -> bytes:
+    """What only this file knows, and keeps."""
+    return cast(bytes, connection.execute(select(SECRET.c.value)).scalar_one())
+
+
 def _all_have_scram(connection: Connection, _: None) -> bool:
     return connection.execute(_EVERY.where(ACCOUNTS.c.scram.is_(None)).limit(1)).first() is None
 
@@ -338,12 +353,15 @@ def _create(file: str) -> None:
     try:
         engine = create_engine("sqlite://", creator=lambda: _connect(draft), poolclass=NullPool)
         with engine.begin() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             take_steps(connection, new=True)
+        with engine.connect() as connection:
+            # Not before: where the disk is full, the log would keep what was not moved into the file.
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         with suppress(FileExistsError):
             os.link(draft, file)
     finally:
-        Path(draft).unlink()
+        for part in ("", "-journal", "-wal", "-shm"):
+            Path(draft + part).unlink(missing_ok=True)
 
 
 def _account(row: Row[Any, Any, Any, Any, Any]) -> Account:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,15 +23,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple, cast
+from threading import Lock
+from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select
 
-from mailbe.accounts.counters import DAY, HOUR, NOTHING, Counter, from_row, purge, write
-from mailbe.accounts.database import Account, Accounts
-from mailbe.accounts.schema import COUNTERS, LOGINS, SECRET
+from mailbe.accounts.counters import DAY, HOUR, NOTHING, Counter, Unwritten, from_row, purge, write
+from mailbe.accounts.database import Account, Accounts, secret
+from mailbe.accounts.schema import COUNTERS, LOGINS
 from mailbe.address import Address, BadAddress
 from mailbe.interfaces import TryLater
+from mailbe.peers import household
 
 NETWORK_WEIGHT = 3  # an IPv4 network is as bad as one address after so many times its failures
 LOGIN_WRITTEN_EVERY = HOUR  # a client that asks every minute must not cost a write each time
@@ -38,6 +41,7 @@ PURGE_EVERY = 100  # failures
 
 WORLD = ""  # the origin of an account's counter for all addresses that have none of their own
 ANYBODY = ""  # the subject of an address's counter
+PROOF = "s"  # what the marks of wrong proofs begin with, and those of wrong passwords do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,9 @@ class Guard:
         self._now = now
         self._until_purge = 0
         self._kept_secret = b""
+        self._unwritten = Unwritten()
+        self._unwritten_secret = secrets.token_bytes(32)
+        self._one_at_a_time = Lock()
 
     def visit(self, account: Account | None, username: bytes, peer: str) -> Visit:
         """Who it is that calls himself ``username``, and is ``account``, at the IP address ``peer``."""
@@ -164,7 +171,7 @@ class Guard:
     def secret(self) -> bytes:
         """What only this file knows, and keeps."""
         # Kept, so that names that nobody has, which alone need it here, take no longer than others.
-        self._kept_secret = self._kept_secret or self._accounts.answer(_secret, None)
+        self._kept_secret = self._kept_secret or self._accounts.answer(secret, None)
         return self._kept_secret
 
     def admit(self, visit: Visit) -> Admission:
@@ -174,11 +181,13 @@ class Guard:
         """
         now = self._now()
         standing = self._accounts.answer(_standing, visit)
-        self._check(standing, now)
+        unwritten = self._unwritten_standing(visit, standing.last)
+        for each in (standing, unwritten):
+            self._check(each, now)
         known = self._known(standing, now)
         return Admission(
             0.0 if known else self._slowness(standing, now),
-            (standing.own if known else standing.world) is NOTHING
+            all((each.own if known else each.world) is NOTHING for each in (standing, unwritten))
             and standing.last is not None
             and abs(now - standing.last) < LOGIN_WRITTEN_EVERY
             and not (standing.address.failures and _without(standing.address, visit) is not standing.address),
@@ -189,22 +198,29 @@ class Guard:
 
         :param password: the wrong one; ``None`` where there was a wrong proof of one.
         :raises Locked: where others have failed too often in the meantime.
+        :raises TryLater: where it cannot be written; it is kept in memory then, and counts all the same.
         """
         now = self._now()
-        with self._accounts.change() as connection:
-            self._purge(connection, now)
-            standing = _standing(connection, visit)
-            self._check(standing, now)
-            mark = _mark(_secret(connection, None), visit, password)
-            for subject, origin, counter, limit, span in self._counters(visit, standing, now):
-                start = NOTHING if counter.forgotten(now) else counter
-                tag = mark if subject else _tag(visit) + mark
-                new = start.failing(tag, now, span, proof=password is None)
-                if len(new.failures) >= limit and not (visit.local and not subject):
-                    new = new.locking(now, self._limits.lock_seconds, self._limits.longest_lock_seconds)
-                if new is not counter:
-                    write(connection, subject, origin, replace(new, failures=new.failures[-limit:]))
-            return self._slowness(_standing(connection, visit), now)
+        try:
+            with self._accounts.change() as connection:
+                self._purge(connection, now)
+                standing = _standing(connection, visit)
+                self._check(standing, now)
+                mark = _mark(secret(connection), visit, password)
+                known = self._known(standing, now)
+                for subject, origin, counter in self._failing(visit, standing, mark, now, known=known):
+                    write(connection, subject, origin, counter)
+                return self._slowness(_standing(connection, visit), now)
+        except Locked:
+            raise
+        except TryLater:
+            with self._one_at_a_time:
+                # As nobody may be able to tell whether the address is known, it counts for either case.
+                standing = self._unwritten_standing(visit, None)
+                mark = _mark(self._unwritten_secret, visit, password)
+                for subject, origin, counter in self._failing(visit, standing, mark, now, known=None):
+                    self._unwritten.put(subject, origin, counter)
+            raise
 
     def succeeded(self, visit: Visit) -> None:
         """Write a good log-in down: when and from where, and that its failures no longer count.
@@ -215,7 +231,10 @@ class Guard:
         with self._accounts.change() as connection:
             standing = _standing(connection, visit)
             self._check(standing, now)
-            write(connection, visit.subject, visit.origin if self._known(standing, now) else WORLD, NOTHING)
+            origin = visit.origin if self._known(standing, now) else WORLD
+            for counted in (origin, visit.origin):
+                self._unwritten.put(visit.subject, counted, NOTHING)
+            write(connection, visit.subject, origin, NOTHING)
             if (forgiven := _without(standing.address, visit)) is not standing.address:
                 write(connection, ANYBODY, visit.origin, forgiven)
             here = and_(LOGINS.c.account == visit.account, LOGINS.c.origin == visit.origin)
@@ -261,11 +280,36 @@ class Guard:
         failures = max(failures, len(standing.network.recent(now, HOUR)) // NETWORK_WEIGHT)
         return min(2.0 ** (min(failures, 30) - 1), slowest) if failures else 0.0
 
-    def _counters(self, visit: Visit, standing: Standing, now: float) -> Iterator[tuple[str, str, Counter, int, float]]:
-        """Those that a failure is written to: subject, origin, counter, its limit, how long a failure counts."""
-        if self._known(standing, now):
+    def _unwritten_standing(self, visit: Visit, last: float | None) -> Standing:
+        get = self._unwritten.get
+        return Standing(
+            own=get(visit.subject, visit.origin),
+            world=get(visit.subject, WORLD),
+            address=get(ANYBODY, visit.origin),
+            network=get(ANYBODY, visit.network),
+            last=last,
+        )
+
+    def _failing(
+        self, visit: Visit, standing: Standing, mark: str, now: float, *, known: bool | None
+    ) -> Iterator[tuple[str, str, Counter]]:
+        """The counters that one more failure changes: subject, origin, and what they are then."""
+        for subject, origin, counter, limit, span in self._counters(visit, standing, known):
+            start = NOTHING if counter.forgotten(now) else counter
+            tag = mark if subject else _tag(visit) + mark
+            new = start.failing(tag, now, span, proof=mark.startswith(PROOF))
+            if len(new.failures) >= limit and not (visit.local and not subject):
+                new = new.locking(now, self._limits.lock_seconds, self._limits.longest_lock_seconds)
+            if new is not counter:
+                yield subject, origin, replace(new, failures=new.failures[-limit:])
+
+    def _counters(
+        self, visit: Visit, standing: Standing, known: bool | None
+    ) -> Iterator[tuple[str, str, Counter, int, float]]:
+        """Those that a failure counts in: subject, origin, counter, its limit, how long a failure counts."""
+        if known is not False:
             yield visit.subject, visit.origin, standing.own, self._limits.wrong_passwords, math.inf
-        else:
+        if known is not True:
             yield visit.subject, WORLD, standing.world, self._limits.wrong_passwords, math.inf
         yield ANYBODY, visit.origin, standing.address, self._limits.address_failures, HOUR
         if visit.network:
@@ -318,14 +362,10 @@ def _history(connection: Connection, about: tuple[int, str]) -> tuple[float | No
     return last and last.at, last.peer if last else "", [(row.origin, from_row(row)) for row in rows]
 
 
-def _secret(connection: Connection, _: None) -> bytes:
-    return cast(bytes, connection.execute(select(SECRET.c.value)).scalar_one())
-
-
 def _mark(secret: bytes, visit: Visit, password: bytes | None) -> str:
     """What two failures share that are one and the same try again."""
     if password is None:
-        return "s" + _digest(secret, b"proof", visit.origin.encode(), 2)
+        return PROOF + _digest(secret, b"proof", visit.origin.encode(), 2)
     # A wrong password is often nearly the right one, and this is quicker to compute than any record. So it must
     # be of no use to who steals the file, with the secret in it: of every 65536 guesses one has these 16 bits. Two
     # different passwords that share them count as one, which a guesser can neither see nor choose.
@@ -355,6 +395,6 @@ def _place(peer: str) -> tuple[str, str, bool]:
         return "local", "", True
     address = ipaddress.ip_address(peer)
     if address.version == 6:
-        return str(ipaddress.ip_network((peer, 64), strict=False)), "", address.is_loopback
+        return household(peer), "", address.is_loopback
     network = "" if address.is_loopback else str(ipaddress.ip_network((peer, 24), strict=False))
     return peer, network, address.is_loopback

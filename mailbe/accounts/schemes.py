@@ -23,6 +23,10 @@ _ARGON2ID = argon2.using(type="ID", rounds=3, memory_cost=64 * 1024, parallelism
 _SCHEMES: dict[str, Any] = {"MD5": hex_md5, "MD5-CRYPT": md5_crypt, "ARGON2ID": _ARGON2ID}
 _STRENGTH = list(_SCHEMES)
 
+# libpass looks for what computes a scheme when it is first used, and then there may be no descriptor to open it with.
+for _handler in (md5_crypt, argon2):
+    _handler.set_backend()
+
 CHOICES = {"md5-crypt": "MD5-CRYPT", "argon2id": "ARGON2ID"}  # --password-scheme -> the scheme it means
 DEFAULT = "md5-crypt"  # of CHOICES
 

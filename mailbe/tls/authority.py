@@ -101,6 +101,8 @@ def _is_stale(
     return (
         leaf.public_key() != key.public_key()
         or leaf.not_valid_after_utc - now < RENEWAL_DAYS * ONE_DAY
+        # The clock was ahead when it was made; not so where it is behind what the authority has seen.
+        or authority.not_valid_before_utc <= now < leaf.not_valid_before_utc
         or not named.issuperset(domain.lower() for domain in domains)
     )
 

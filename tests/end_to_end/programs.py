@@ -14,10 +14,13 @@ from typing import TypeVar
 PACKAGES = {
     "curl": "curl",
     "dovecot": "dovecot-pop3d",
+    "fusermount3": "fuse3",
+    "gcc": "gcc and libc6-dev",
     "mpop": "mpop",
     "msmtp": "msmtp",
     "mutt": "mutt",
     "openssl": "openssl",
+    "strace": "strace",
     "swaks": "swaks",
     "thunderbird": "thunderbird",
 }

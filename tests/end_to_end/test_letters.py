@@ -34,7 +34,7 @@ class WayTests(EndToEndTestCase):
         self.assertEqual(files[0].read_bytes(), for_alice[0])
         size = len(for_alice[0])
         for path in files:
-            self.assertRegex(path.name, rf"^\d+\.M\d+P\d+Q\d+\.[^/,:]+,S={size},W={size}$")
+            self.assertRegex(path.name, rf"^\d+\.M\d+P\d+Q\d+R[0-9a-f]{{8}}\.[^/,:]+,S={size},W={size}$")
 
     def test_the_trace_lines_say_who_sent_it_and_how(self) -> None:
         server = self.serve()
