@@ -1,4 +1,4 @@
-"""The ``mailbe`` command: the accounts of a maildata folder, beside a running server or before the first.
+"""The ``mailbe`` command: the accounts of a maildata folder, beside a running server or before the first; the torture.
 
 Exit status: 0 done; 1 refused, and why stands in one line on stderr; 2 wrong usage.
 """
@@ -20,7 +20,9 @@ from mailbe.accounts.guard import Guard
 from mailbe.address import Address, BadAddress, is_domain
 from mailbe.interfaces import TryLater
 from mailbe.maildata import MAX_FOLDER_NAME, Maildata, Unusable, folder_name
+from mailbe.torture import options as torture
 
+DEFAULT_MAILDATA = Path("maildata")
 _MD5_HEX = re.compile(r"[0-9A-Fa-f]{32}")
 
 
@@ -31,13 +33,8 @@ class Refused(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the command ``argv`` (``None``: this process's arguments); returns the exit status."""
     options = _parser().parse_args(argv)
-    maildata = Maildata(options.maildata)
-    accounts = Accounts(maildata.accounts)
     try:
-        maildata.prepare_root()
-        for line in options.run(options, maildata, accounts):
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        status: int = options.command(options)
     except (Refused, Unusable, TryLater, BadAddress, schemes.BadPassword) as error:
         return _refused(str(error))
     except (DuplicateAccount, NoSuchAccount) as error:
@@ -50,6 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refused(f"{error.filename or 'output'}: {error.strerror}")
     except (KeyboardInterrupt, EOFError):
         return _refused("broken off")
+    return status
+
+
+def _user(options: argparse.Namespace) -> int:
+    maildata = Maildata(options.maildata or DEFAULT_MAILDATA)
+    accounts = Accounts(maildata.accounts)
+    try:
+        maildata.prepare_root()
+        for line in options.run(options, maildata, accounts):
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
     finally:
         accounts.close()
     return 0
@@ -223,19 +231,20 @@ def _domain(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mailbe", description="Look after a mailbe server.")
-    parser.add_argument(
-        "--maildata",
-        type=Path,
-        default=Path("maildata"),
-        metavar="DIR",
-        help="the server's folder (%(default)s)",
-    )
-    user = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("user", help="the accounts")
+    # No default here: nobody tortures his mail for want of an option.
+    parser.add_argument("--maildata", type=Path, metavar="DIR", help=f"the server's folder ({DEFAULT_MAILDATA})")
+    kinds = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_user_commands(kinds.add_parser("user", help="the accounts"))
+    torture.add_command(kinds)
+    return parser
+
+
+def _add_user_commands(user: argparse.ArgumentParser) -> None:
     commands = user.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[..., Iterator[str]], help: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help)
-        made.set_defaults(run=run)
+        made.set_defaults(command=_user, run=run)
         return made
 
     for name, run, text in (
@@ -261,4 +270,3 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--domain", type=_domain, default="localhost", metavar="NAME", help="of plain names (%(default)s)"
     )
-    return parser
