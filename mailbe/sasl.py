@@ -20,6 +20,7 @@ from typing import Any
 from passlib.utils import saslprep
 from zope.interface import implementer
 
+from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART
 from mailbe.interfaces import IProof, Login, TryLater
 
 Ask = Callable[[bytes], Awaitable[bytes]]
@@ -81,6 +82,7 @@ async def login(client: Client, initial: bytes | None) -> Login:
 
 # RFC 5802 7. Extensions that we do not know are ignored, but for m, which says that they may not be.
 _NAME = r"(?:[^\0,=]|=2C|=3D)+"
+MAX_NAME = 2 + 2 * MAX_LOCAL_PART + 1 + MAX_DOMAIN  # characters; no account has a longer one
 _NONCE = r"[\x21-\x2b\x2d-\x7e]+"
 _EXTENSIONS = r"(?:,(?![acimnprsve]=)[A-Za-z]=[^\0,]+)*"
 _CLIENT_FIRST = re.compile(
@@ -219,8 +221,10 @@ def _matched(message: re.Pattern[str], response: bytes) -> re.Match[str]:
 
 def _prepared(name: str) -> bytes:
     """A name in a SCRAM message as we know it (RFC 5802 5.1, attribute n)."""
+    plain = name.replace("=2C", ",").replace("=3D", "=")
     try:
-        prepared: str = saslprep(name.replace("=2C", ",").replace("=3D", "="))
+        # SASLprep of all that a line can hold takes 20 ms, and everybody waits.
+        prepared: str = saslprep(plain) if len(plain) <= MAX_NAME else ""
     except ValueError:
         prepared = ""
     if not prepared:

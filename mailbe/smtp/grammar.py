@@ -51,7 +51,7 @@ def client_name(argument: bytes) -> tuple[str]:
 
 def mechanism(argument: bytes) -> tuple[bytes, bytes | None]:
     """A SASL mechanism and, maybe, an initial response (RFC 4954 4)."""
-    words = argument.split()
+    words = [word for word in argument.split(b" ") if word]
     if not 1 <= len(words) <= 2:
         raise Refusal(501, "5.5.4 say AUTH and a mechanism")
     return words[0].upper(), words[1] if len(words) == 2 else None
