@@ -1,0 +1,142 @@
+"""What must be true of the mail: which letters are in which mailbox, by what clients were told."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from tests.fuzz.ledger import Broken
+from tests.fuzz.worlds import Letters, World
+
+_TRACE = re.compile(rb"Return-Path: <[^\r\n]*>\r\nReceived: [^\r\n]+\r\n(?:\t[^\r\n]+\r\n)+")
+_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A letter that is complete, and all that must get it."""
+
+    text: bytes
+    """As it is stored, below what the server puts on top."""
+    mailboxes: frozenset[str]
+
+    def is_in(self, letter: bytes) -> bool:
+        return letter.endswith(self.text) and bool(_TRACE.fullmatch(letter[: len(letter) - len(self.text)]))
+
+
+def sent(said: bytes, mailboxes: frozenset[str]) -> Sent:
+    """:param said: what followed DATA, with its lone dot."""
+    text = re.sub(rb"(?:^|(?<=\r\n))\.", b"", said.removesuffix(b"\r\n").removesuffix(b"."))
+    return Sent(_without_return_path(text), mailboxes)
+
+
+class Books:
+    """The letters of one world."""
+
+    def __init__(self, world: World, reached: Counter[str]) -> None:
+        """:param reached: counts what was brought about, over many worlds."""
+        self._world = world
+        self._certain: Letters = defaultdict(dict)
+        self._maybe: list[Sent] = []
+        self._leaving: dict[str, set[str]] = defaultdict(set)
+        self.reached = reached
+        self.stored = 0
+        """Counts the letters, so that who opens a maildrop knows whether any has come meanwhile."""
+        self.proofs: dict[bytes, str] = {}
+        """The account that each line with a true proof of SCRAM lets in."""
+
+    def acknowledge(self, id: str, letter: Sent) -> None:
+        """The client was told that ``letter`` is stored: now it must be, everywhere.
+
+        :raises Broken:
+        """
+        if _BARE.search(letter.text):
+            raise Broken("a letter with a bare CR or LF was taken")
+        if self._world.trouble in self._world.hopeless:
+            raise Broken(f"a letter was taken by storage with this trouble: {self._world.trouble}")
+        disk = self._world.letters()
+        holders = {mailbox for mailbox, letters in disk.items() if id in letters}
+        if holders != letter.mailboxes:
+            raise Broken(f"{id} is in {holders}, and not in {set(letter.mailboxes)}")
+        for mailbox in letter.mailboxes:
+            if not letter.is_in(disk[mailbox][id]):
+                raise Broken(f"{id} is {disk[mailbox][id][:2000]!r} and not {letter.text[:1000]!r}")
+            self._certain[mailbox][id] = disk[mailbox][id]
+        self.stored += 1
+        self.reached["letter stored"] += 1
+
+    def may_come(self, letter: Sent) -> None:
+        """Nobody will be told what becomes of ``letter``."""
+        self._maybe.append(letter)
+
+    def may_go(self, mailbox: str, ids: set[str]) -> None:
+        """Nobody will be told, or only that it was not wholly done, what becomes of these deletions."""
+        self._leaving[mailbox] |= ids
+
+    def delete(self, mailbox: str, ids: set[str]) -> None:
+        """The client was told that these are deleted.
+
+        :raises Broken:
+        """
+        if left := self._world.letters().get(mailbox, {}).keys() & ids:
+            raise Broken(f"deleted, and still in {mailbox}: {left}")
+        for id in ids:
+            del self._certain[mailbox][id]
+
+    def content(self, mailbox: str) -> dict[str, bytes]:
+        """What is in ``mailbox`` now, in order."""
+        self.audit()
+        return self._world.letters().get(mailbox, {})
+
+    def audit(self) -> None:
+        """See that the mailboxes hold what was acknowledged, and nothing else.
+
+        :raises Broken:
+        """
+        disk = self._world.letters()
+        for mailbox, letters in self._certain.items():
+            there = disk.get(mailbox, {})
+            if lost := letters.keys() - there.keys() - self._leaving[mailbox]:
+                raise Broken(f"lost from {mailbox}: {lost}")
+            for id in self._leaving[mailbox] - there.keys():
+                letters.pop(id, None)
+        for id in {id for letters in disk.values() for id in letters}:
+            if not any(id in letters for letters in self._certain.values()):
+                self._found(id, disk)
+
+    def settle(self) -> None:
+        """Nothing is under way: what has not gone stays."""
+        self.audit()
+        self._leaving.clear()
+        self._maybe.clear()
+
+    def _found(self, id: str, disk: Letters) -> None:
+        holders = frozenset(mailbox for mailbox, letters in disk.items() if id in letters)
+        content = disk[next(iter(holders))][id]
+        for letter in self._maybe:
+            if letter.mailboxes == holders and letter.is_in(content):
+                self._maybe.remove(letter)
+                break
+        else:
+            raise Broken(f"nobody was told of {id} in {set(holders)}: {content[:2000]!r}")
+        for mailbox in holders:
+            self._certain[mailbox][id] = disk[mailbox][id]
+        self.stored += 1
+        self.reached["letter stored, and its sender gone"] += 1
+
+
+def _without_return_path(text: bytes) -> bytes:
+    """RFC 5321 4.4: at final delivery an old Return-Path goes."""
+    if text.startswith(b"\r\n"):
+        return text
+    header, blank, body = text.partition(b"\r\n\r\n")
+    lines = header.split(b"\r\n") if blank else header.split(b"\r\n")[:-1]
+    kept = []
+    goes = False
+    for line in lines:
+        if not line.startswith((b" ", b"\t")):
+            goes = bool(re.match(rb"return-path[ \t]*(?::|$)", line, re.IGNORECASE))
+        if not goes:
+            kept.append(line + b"\r\n")
+    return b"".join(kept) + (b"\r\n" + body if blank else b"")
