@@ -13,7 +13,6 @@ The exit status is 1 where a target is missed. It takes less than two minutes.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.meters import cpu_milliseconds
 from tests.end_to_end.server import ALICE, PASSWORDS, Server, user
 from tests.end_to_end.wire import Wire, encoded
 
@@ -49,13 +49,6 @@ def log_in_smtp(server: Server) -> None:
         said = wire.say("EHLO client.test", f"AUTH PLAIN {encoded('', ALICE, PASSWORDS[ALICE])}")
         assert said.startswith("235 "), said
         wire.say("QUIT")
-
-
-def cpu_milliseconds(pid: int) -> float:
-    """The CPU time that a process has used, of all its threads, in user and system mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
-    return ticks * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def cost(server: Server, log_in: Callable[[Server], None], times: int) -> float:
