@@ -9,6 +9,8 @@ from mailbe.address import Address, is_domain, literal
 
 MAX_HOPS = 100  # RFC 5321 6.3: "normally at least 100 Received entries"
 _LONGEST_NAME = 1000  # octets of a line in which its field's name is looked for: RFC 5321 4.5.3.1.6's longest line
+# The end of a line, before an empty one or a field that HeaderFilter looks for.
+_LOOKED_AT = re.compile(rb"\r\n(?=\r\n|received[ \t]*:|return-path[ \t]*:)", re.IGNORECASE)
 
 
 def return_path(reverse_path: Address | None) -> bytes:
@@ -59,6 +61,12 @@ class HeaderFilter:
         kept: list[bytes] = []
         begin = 0
         while begin < len(text):
+            if begin and not self._drop:
+                # In one jump over the lines that are passed on as they are: a header may have very many.
+                match = _LOOKED_AT.search(text, begin - 2)
+                line = match.end() if match else text.rfind(b"\r\n") + 2
+                kept.append(text[begin:line])
+                begin = line
             end = text.find(b"\r\n", begin) + 2
             if end < 2:
                 self._hold(text[begin:], kept)
