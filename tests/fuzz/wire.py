@@ -25,6 +25,8 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.certificate = b""
+        """The server's, as DER; nothing before TLS is ready."""
 
     async def connect(self, port: int, source: str, *, narrow: bool) -> None:
         """:param source: the address it comes from.
@@ -76,11 +78,7 @@ class Wire:
             await self.send_bare(self._outgoing.read())
             if not done:
                 await self._fill()
-
-    @property
-    def certificate(self) -> bytes:
-        """The server's, as DER; nothing where there is no TLS."""
-        return (self._tls.getpeercert(binary_form=True) if self._tls is not None else None) or b""
+        self.certificate = self._tls.getpeercert(binary_form=True) or b""
 
     def shut(self) -> None:
         """Say nothing more, and go on reading."""
