@@ -153,10 +153,10 @@ class MailService(Service):
         self._reactor.callWhenRunning(self._announce, step)
 
     def _announce(self, step: str) -> None:
-        for name, port in self._ports:
-            log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
         if self._places.all < self._configuration.limits.connections:
             log.info("there are descriptors for {count} connections; ulimit -n has more", count=self._places.all)
+        for name, port in self._ports:
+            log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
         log.info("{step}", step=step)
 
     def stopService(self) -> Deferred[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 import resource
 import signal
@@ -211,7 +210,6 @@ def makeService(options: Options) -> MailService:
     foreground = options.parent is not None and options.parent["nodaemon"]
     service = (ForegroundService if foreground else MailService)(options.configuration(), reactor)
     reactor.callWhenRunning(watch_signals, reactor, service)
-    reactor.callWhenRunning(settle_memory)
     return service
 
 
@@ -224,12 +222,6 @@ def raise_descriptors() -> None:
     """Have as many descriptors as this user may have: every connection takes one, and many systems begin with 1024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def settle_memory() -> None:
-    """Let the garbage collector leave alone what is there from the start: everybody waits while it looks through it."""
-    gc.collect()
-    gc.freeze()
 
 
 def watch_signals(reactor: Any, service: MailService) -> None:
