@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Lock, Thread
 
 from twisted.internet.defer import Deferred
@@ -39,6 +39,7 @@ log = Logger()
 
 SMALL = 64 * 1024  # octets of a letter that stay in memory until it is complete
 MAX_LEFT = 10_000  # names that could not be taken away and are kept in mind
+ABREAST = 64  # letters that share the wait, and have a file open each meanwhile
 LEFT_AT_ONCE = 10  # of them that are tried with each batch of letters
 FOLDERS = ("tmp", "new", "cur")
 
@@ -116,9 +117,14 @@ def make_mailbox(mailbox: Path) -> None:
 
     :raises OSError:
     """
-    with _making(mailbox, *(mailbox / name for name in FOLDERS)):
-        sync_folder(mailbox)
-        sync_folder(mailbox.parent)
+    above = os.open(mailbox.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(above, fcntl.LOCK_EX)  # of several processes, too, one at a time
+        with _making(mailbox, *(mailbox / name for name in FOLDERS)):
+            sync_folder(mailbox)
+            sync_folder(mailbox.parent)
+    finally:
+        os.close(above)
 
 
 _one_maker = Lock()
@@ -175,12 +181,21 @@ class Draft:
         if self._descriptor is not None or self.octets > self._memory:
             self._write_out()
 
+    def begin(self) -> None:
+        """Have the disk begin with the octets, and wait for nothing.
+
+        :raises OSError:
+        """
+        self._write_out()
+        assert self._descriptor is not None
+        # What this is meant for is to give memory back; to that end the system begins to write at once.
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync(self) -> None:
         """Wait until the octets are on the disk, under the draft's name.
 
         :raises OSError: and the draft is of no use any more: what a failed fsync has lost it does not tell twice.
         """
-        self._write_out()
         assert self._descriptor is not None
         try:
             os.fsync(self._descriptor)
@@ -206,6 +221,8 @@ class Draft:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
             self._in_spool = True
+        if not self._chunks:
+            return
         octets = memoryview(b"".join(self._chunks))
         self._chunks.clear()
         try:
@@ -232,7 +249,7 @@ class Writer:
         self._call_from_thread = call_from_thread
         self._waiting: SimpleQueue[tuple[Parcel, Deferred[None]] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="mailbe writer")
-        self._made: set[Path] = set()  # mailboxes whose folders are known to be on the disk
+        self._made: dict[Path, Path] = {}  # mailboxes whose folders are known to be on the disk, and their new/
         self._left: deque[Path] = deque(maxlen=MAX_LEFT)  # names that could not be taken away
 
     def start(self) -> None:
@@ -280,15 +297,14 @@ class Writer:
             self._call_from_thread(partial(_tell, [done for _, done in batch], outcome))
 
     def _next_batch(self) -> list[tuple[Parcel, Deferred[None]]]:
-        """All that wait, and at least one; nothing when it is time to end."""
+        """Those that wait, and at least one; nothing when it is time to end."""
         batch = []
         item = self._waiting.get()
         while item is not None:
             batch.append(item)
-            try:
-                item = self._waiting.get_nowait()
-            except Empty:
+            if len(batch) == ABREAST or self._waiting.empty():
                 return batch
+            item = self._waiting.get()
         if batch:
             self._waiting.put(None)
         return batch
@@ -312,6 +328,7 @@ class Writer:
                     outcome[index] = error
 
         self._take_away_what_is_left()
+        each(lambda parcel: parcel.draft.begin())
         each(lambda parcel: parcel.draft.sync())
         each(self._link)
         synced: dict[Path, Exception | None] = {}
@@ -322,37 +339,40 @@ class Writer:
 
     def _link(self, parcel: Parcel) -> None:
         """Give the letter its name in each mailbox, or in none."""
-        linked: list[Path] = []
+        linked = 0
         try:
             for mailbox in parcel.mailboxes:
-                if mailbox not in self._made:
-                    make_mailbox(mailbox)
-                    self._made.add(mailbox)
-                target = mailbox / "new" / parcel.name
+                name = f"{self._new(mailbox)}/{parcel.name}"  # to make a Path of it takes half as long as the link
                 try:
-                    target.hardlink_to(parcel.draft.path)
+                    os.link(parcel.draft.path, name)
                 except FileNotFoundError:
                     # Somebody has taken the mailbox away since we made it, and perhaps others.
                     self._made.clear()
                     make_mailbox(mailbox)
-                    target.hardlink_to(parcel.draft.path)
-                linked.append(target)
+                    os.link(parcel.draft.path, name)
+                linked += 1
         except Exception:
-            self._take_back(linked)
+            self._take_back([mailbox / "new" / parcel.name for mailbox in parcel.mailboxes[:linked]])
             raise
 
+    def _new(self, mailbox: Path) -> Path:
+        new = self._made.get(mailbox)
+        if new is None:
+            make_mailbox(mailbox)
+            new = self._made[mailbox] = mailbox / "new"
+        return new
+
     def _sync_names(self, parcel: Parcel, synced: dict[Path, Exception | None]) -> None:
-        """Sync the folders that ``parcel`` was linked into, but for those in ``synced``; what failed fails again."""
-        folders = [mailbox / "new" for mailbox in parcel.mailboxes]
-        for folder in folders:
-            if folder not in synced:
+        """Sync the mailboxes that ``parcel`` was linked into, but for those in ``synced``; what failed fails again."""
+        for mailbox in parcel.mailboxes:
+            if mailbox not in synced:
                 try:
-                    sync_folder(folder)
-                    synced[folder] = None
+                    sync_folder(mailbox / "new")
+                    synced[mailbox] = None
                 except Exception as error:  # whatever it is, the letter is in no mailbox
-                    synced[folder] = error
-            if (failure := synced[folder]) is not None:
-                self._take_back([folder / parcel.name for folder in folders])
+                    synced[mailbox] = error
+            if (failure := synced[mailbox]) is not None:
+                self._take_back([mailbox / "new" / parcel.name for mailbox in parcel.mailboxes])
                 raise failure
 
     def _take_back(self, names: Sequence[Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from email.utils import formatdate
+from functools import lru_cache
 
 from mailbe.address import Address, is_domain, literal
 
@@ -30,13 +31,21 @@ def received(
     :param recipient: the only recipient; with several, none is named, so that a blind copy stays blind
         (RFC 5321 7.2).
     """
-    name = helo if is_domain(helo) else re.sub(r"[^A-Za-z0-9._-]", "?", helo)
     to = f"\r\n\tfor <{recipient}>" if recipient else ""
     return (
-        f"Received: from {name} ({literal(peer) if peer else 'local'})\r\n"
-        f"\tby {by} with {protocol} id {id}{to};\r\n"
-        f"\t{formatdate(time, localtime=True)}\r\n"
+        f"Received: from {_who(helo, peer)}\r\n\tby {by} with {protocol} id {id}{to};\r\n\t{_date(int(time))}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(1000)
+def _who(helo: str, peer: str) -> str:
+    name = helo if is_domain(helo) else re.sub(r"[^A-Za-z0-9._-]", "?", helo)
+    return f"{name} ({literal(peer) if peer else 'local'})"
+
+
+@lru_cache(10)
+def _date(second: int) -> str:
+    return formatdate(second, localtime=True)
 
 
 class HeaderFilter:

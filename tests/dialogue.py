@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 
 from mailbe.conversation import Conversation
 from mailbe.interfaces import MailboxFull, TryLater
+from mailbe.journal import Journal
 from mailbe.limits import Limits, Places, Turns
 from mailbe.listener import Listener
 from mailbe.pop3.session import Authorization
@@ -136,6 +137,7 @@ class Stage:
             self._portal,
             self._offers_scram,
             Harvest(self.clock),
+            Journal(self.clock),
             self.clock,
             self.clock.seconds,
         )

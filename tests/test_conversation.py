@@ -21,6 +21,7 @@ from mailbe.listener import Listener
 from mailbe.session import Farewell, ISession, Refusal, Reply
 from mailbe.smtp.session import Session
 from tests.dialogue import Stage, Transport
+from tests.fakes import FakeTls
 
 DATA = b"HELO me\r\nMAIL FROM:<s@example>\r\nRCPT TO:<bob@localhost>\r\nDATA\r\n"
 
@@ -151,6 +152,15 @@ class Order(WireCase):
         self.session.slow[0].callback(b"a")
         self.assertEqual((self.heard(), self.reading), (b"a\r\nb\r\n", True))
 
+    def test_the_transport_is_told_to_read_no_more_when_somebody_sends_ahead_and_only_then(self) -> None:
+        self.say(b"slow\r\n")
+        self.heard()
+        self.assertTrue(self.reading)
+        self.say(b"b\r\n")
+        self.assertEqual((self.heard(), self.reading), (b"", False))
+        self.session.slow[0].callback(b"a")
+        self.assertEqual((self.heard(), self.reading), (b"a\r\nb\r\n", True))
+
     def test_slow_commands_in_a_row_are_answered_in_their_order(self) -> None:
         self.heard()
         self.say(b"slow\r\nslow\r\nc\r\n")
@@ -193,6 +203,18 @@ class Order(WireCase):
         stage = Stage(["pop3"])
         stage.wire.dataReceived(b"USER alice\r\nPASS secret\r\n")
         verifyObject(ISession, stage.wire.session)
+
+
+class Channel(WireCase):
+    def test_its_bindings_are_worked_out_once_and_not_before_there_are_any(self) -> None:
+        found: list[dict[str, bytes]] = [{}, {"tls-exporter": b"channel"}]
+        self.listener.tls = FakeTls()
+        self.patch(self.listener.tls, "channel_binding", lambda transport: found.pop(0))
+        self.assertEqual(self.wire.channel_binding, {})
+        self.assertEqual(len(found), 2)  # nobody was asked, as there is no TLS
+        self.wire.secure = True
+        for wanted in ({}, {"tls-exporter": b"channel"}, {"tls-exporter": b"channel"}):
+            self.assertEqual(self.wire.channel_binding, wanted)
 
 
 class Silence(WireCase):
@@ -306,6 +328,22 @@ class Turns(WireCase):
         for left in (6, 2, 0):
             self.clock.calls.pop(0).func()  # and not those that it leads to
             self.assertEqual(sum(wire.transport.producerState == "paused" for wire in wires), left)
+
+    def test_a_reply_that_is_taken_as_fast_as_it_is_sent_lets_the_others_have_theirs(self) -> None:
+        self.patch(limits.Turns, "OCTETS", 6)
+        self.heard()
+        self.say(b"chunks 4\r\nb\r\n")
+        self.assertEqual(self.heard(), b"0\r\n1\r\n")
+        self.clock.advance(0)
+        self.assertEqual(self.heard(), b"2\r\n3\r\nb\r\n")
+
+    def test_who_goes_before_a_reply_has_its_next_turn_is_sent_nothing_more(self) -> None:
+        self.patch(limits.Turns, "OCTETS", 3)
+        self.say(b"chunks 4\r\nb\r\n")
+        self.lose()
+        self.heard()
+        self.clock.advance(0)
+        self.assertEqual((self.heard(), self.session.has_ended, self.session.closed_chunks), (b"", 1, True))
 
     def test_long_replies_are_soon_a_turn(self) -> None:
         self.heard()
@@ -480,14 +518,22 @@ class Leaving(WireCase):
         # printf … | nc: all is said, and the client's end is shut, before the first reply
         self.heard()
         self.say(b"a\r\nslow\r\n")
-        self.assertFalse(self.reading)  # so we hear of the end only when we read again
-        self.session.slow[0].callback(b"b")
         self.wire.readConnectionLost()
-        self.assertEqual((self.heard(), self.transport.disconnecting), (b"a\r\nb\r\n", True))
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"a\r\n", False))
+        self.session.slow[0].callback(b"b")
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"b\r\n", True))
         self.wire.readConnectionLost()
         self.wire.writeConnectionLost()
         self.lose()
         self.assertEqual(self.session.has_ended, 1)
+
+    def test_that_says_nothing_more_is_answered_when_the_others_had_their_turn(self) -> None:
+        self.heard()
+        self.say(b"a\r\n" * TURN)
+        self.wire.readConnectionLost()
+        self.assertFalse(self.transport.disconnecting)
+        self.clock.advance(0)
+        self.assertEqual((self.heard(), self.transport.disconnecting), (b"a\r\n" * TURN, True))
 
     def test_while_we_work_is_asked_nothing_more(self) -> None:
         self.say(b"slow-ask\r\n")

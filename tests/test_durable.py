@@ -15,7 +15,7 @@ from twisted.internet.defer import gatherResults
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mailbe.durable import LEFT_AT_ONCE, Draft, Parcel, Writer, make_folder, make_mailbox, trouble
+from mailbe.durable import ABREAST, LEFT_AT_ONCE, Draft, Parcel, Writer, make_folder, make_mailbox, trouble
 from mailbe.interfaces import MailboxFull, TryLater
 
 
@@ -26,13 +26,13 @@ class Disk:
         self.steps: list[str] = []
         self.fails: Callable[[str], bool] = lambda step: False
         self.error = errno.EIO
-        for name in ("fsync", "link", "unlink", "write", "mkdir", "rmdir", "close"):
+        for name in ("fsync", "link", "unlink", "write", "mkdir", "rmdir", "close", "posix_fadvise"):
             test.patch(os, name, self._watched(name, getattr(os, name)))
 
     def _watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def watched(first: Any, *rest: Any, **named: Any) -> Any:
             paths = [str(Path(f"/proc/self/fd/{first}").readlink()) if isinstance(first, int) else str(first)]
-            paths += [str(value) for value in rest if isinstance(value, Path)]
+            paths += [str(value) for value in rest if isinstance(value, (str, Path))]
             step = " ".join([name, *("/".join(Path(path).parts[-2:]) for path in paths)])
             self.steps.append(step)
             if self.fails(step):
@@ -69,7 +69,7 @@ class Storing(WriterCase):
         self.writer.store_all([self.parcel(*self.boxes)])
         disk = Disk(self)
         self.assertEqual(self.writer.store_all([self.parcel(*self.boxes)]), [None])
-        disk.steps = [step for step in disk.steps if not step.startswith("close")]
+        disk.steps = [step for step in disk.steps if not step.startswith(("close", "posix_fadvise"))]
         self.assertEqual(disk.steps[:2], ["write spool/letter2", "fsync spool/letter2"])
         links = ["link spool/letter2 new/letter2"] * 2
         self.assertEqual(disk.steps[2:4], links)
@@ -161,11 +161,17 @@ class Storing(WriterCase):
         disk.fails = lambda step: step == "close spool/letter1"
         self.assertEqual(self.writer.store_all([self.parcel(self.boxes[0])]), [None])
 
-    def test_many_letters_at_once_need_few_descriptors(self) -> None:
+    def test_letters_that_share_the_wait_are_all_on_their_way_before_one_is_waited_for(self) -> None:
         disk = Disk(self)
         self.writer.store_all([self.parcel(self.boxes[0]) for _ in range(5)])
-        opened = [step for step in disk.steps if "spool/" in step and step.startswith(("write", "close"))]
-        self.assertEqual([step.split()[0] for step in opened], ["write", "close"] * 5)
+        steps = [step.split()[0] for step in disk.steps if "spool/" in step]
+        self.assertEqual(steps[:20], ["write", "posix_fadvise"] * 5 + ["fsync", "close"] * 5)
+
+    def test_very_many_letters_need_few_descriptors(self) -> None:
+        for _ in range(2 * ABREAST + 1):
+            self.writer.store(self.parcel(self.boxes[0]))
+        batches = [len(self.writer._next_batch()) for _ in range(3)]
+        self.assertEqual(batches, [ABREAST, ABREAST, 1])
 
     def test_a_letter_that_is_refused_does_not_come_back_after_a_power_cut(self) -> None:
         for box in self.boxes:

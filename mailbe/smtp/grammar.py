@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from mailbe.address import DOMAIN, Address, BadAddress, NotAscii
 from mailbe.smtp.replies import Refusal
 
 MAX_PATH = 256  # octets with its angle brackets, RFC 5321 4.5.3.1.3
+MAX_CACHED = 1000  # arguments, each of less than 2048 octets; most letters come from and go to a few addresses
 
 _Parameters = dict[str, str | None]  # keyword in capitals, and value where there is one (RFC 5321 4.1.1.11)
 
@@ -57,6 +59,7 @@ def mechanism(argument: bytes) -> tuple[bytes, bytes | None]:
     return words[0].upper(), words[1] if len(words) == 2 else None
 
 
+@lru_cache(MAX_CACHED)
 def from_path(argument: bytes) -> tuple[Address | None, int]:
     """``FROM:<reverse-path> [parameters]`` (RFC 5321 4.1.1.2).
 
@@ -68,6 +71,7 @@ def from_path(argument: bytes) -> tuple[Address | None, int]:
     return address, values["SIZE"]
 
 
+@lru_cache(MAX_CACHED)
 def to_path(argument: bytes) -> tuple[Address | None]:
     """``TO:<forward-path>``; ``None`` is ``<Postmaster>`` without a domain (RFC 5321 4.1.1.3)."""
     inside, parameters = _path(argument, b"TO:", "5.1.3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 from twisted.cred.error import UnauthorizedLogin
@@ -29,6 +30,7 @@ from mailbe.interfaces import (
     RelayDenied,
     TryLater,
 )
+from mailbe.journal import Journal
 from mailbe.limits import Limits
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
 from mailbe.smtp import grammar
@@ -40,6 +42,9 @@ log = Logger()
 
 SILENCE = 300  # seconds, RFC 5321 4.5.3.2.7
 OK = reply(250, "2.0.0 ok")
+SENDER_OK = reply(250, "2.1.0 ok")
+RECIPIENT_OK = reply(250, "2.1.5 ok")
+GO_AHEAD = reply(354, "go ahead; end with a line of one dot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class Session:
         portal: Portal,
         offers_scram: Callable[[], bool],
         harvest: Harvest,
+        journal: Journal,
         clock: IReactorTime,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -90,6 +96,7 @@ class Session:
         self._portal = portal
         self._offers_scram = offers_scram
         self._harvest = harvest
+        self._journal = journal
         self._clock = clock
         self._now = now
         self._limits = settings.limits
@@ -202,7 +209,7 @@ class Session:
         """Begin a letter: from whom, and how large it will be, if that is known."""
         self._check_size(size)
         self.envelope = Envelope(reverse_path, self._sender(reverse_path))
-        return reply(250, "2.1.0 ok")
+        return SENDER_OK
 
     def rcpt(self, forward_path: Address | None) -> Reply | Coroutine[Any, Any, Reply]:
         """One more whom the letter goes to."""
@@ -218,7 +225,7 @@ class Session:
             raise
         self.envelope.recipients.append(recipient)
         self.envelope.destinations.append(destination)
-        return reply(250, "2.1.5 ok")
+        return RECIPIENT_OK
 
     async def data(self) -> Reply:
         """The letter itself. 250 is said when it is safe on the disk in every mailbox, or not at all.
@@ -234,12 +241,7 @@ class Session:
             await letter.deliver()
         finally:
             letter.discard()
-        log.info(
-            "{id}: {sender} to {count} recipients",
-            id=letter.id,
-            sender=str(envelope.reverse_path or "<>"),
-            count=len(envelope.recipients),
-        )
+        self._journal.note(f"{letter.id}: {envelope.reverse_path or '<>'} to {len(envelope.recipients)} recipients")
         return reply(250, f"2.0.0 ok {letter.id}", effect=True)
 
     def rset(self) -> Reply:
@@ -278,7 +280,12 @@ class Session:
 
     @property
     def _mechanisms(self) -> list[bytes]:
-        return sasl.offered(self._wire.channel_binding, scram=self._offers_scram())
+        return sasl.offered(self._wire.channel_binding, scram=self._scram)
+
+    @cached_property
+    def _scram(self) -> bool:
+        # Asked once: a client says EHLO, STARTTLS, EHLO and AUTH in one breath.
+        return self._offers_scram()
 
     def _count_login(self) -> None:
         self._logins += 1
@@ -298,7 +305,7 @@ class Session:
                 letter.write(chunk)
 
         reader = DotReader(write)
-        await self._wire.ask(reply(354, "go ahead; end with a line of one dot"), reader)
+        await self._wire.ask(GO_AHEAD, reader)
         if reader.bare:
             raise Refusal(554, "5.6.0 a line of the letter has a CR or LF that is no line end")
         self._check_size(reader.octets)

@@ -38,7 +38,7 @@ class LogTests(EndToEndTestCase):
         self.assertEqual(len(failures), tries)
         for text in failures:
             self.assertRegex(text, rb"\A" + FAILED.pattern + rb"\Z")
-        stored = [text for system, text in said if system == b"mailbe.smtp.session#info"]
+        stored = [text for system, text in said if system == b"mailbe.journal#info"]
         self.assertEqual(len(stored), letters)
         self.assertEqual(len([text for _, text in said if text.startswith(b"no TLS with 127.0.0.1: ")]), 2)
         self.assertEqual(list((server.maildata / "reception").iterdir()), [server.mailbox("reception", BOB)])

@@ -8,7 +8,10 @@ from collections import Counter
 from pathlib import Path
 from statistics import linear_regression
 
-_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[(?:-|(?!mailbe-forged)[\w.]+#(?:info|warn))\] [ -~]*")
+_LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[(?:-|(?!mailbe-forged)[\w.]+#(?:info|warn))\] [ -~]*"
+    r"|\t\d+\.M\w+\.[^ ]+: [ -~]+ to \d+ recipients"  # letters that arrived together share an event
+)
 
 
 class Log:
