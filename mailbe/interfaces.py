@@ -162,6 +162,7 @@ class IMaildrop(Interface):
     """
 
     sizes: Sequence[int] = Attribute("The size of each message in octets as RETR sends it.")
+    octets: int = Attribute("All of them; many sessions begin by asking for them, and adding up takes its time.")
 
     def uid(index: int) -> str:
         """The unique-id of a message: 1 to 70 characters of 0x21 to 0x7E (RFC 1939 7)."""

@@ -153,6 +153,7 @@ class FakeMaildrop:
         self._drop = drop
         self._names = list(drop.letters)
         self.sizes: Sequence[int] = [len(letter) for letter in drop.letters.values()]
+        self.octets = sum(self.sizes)
 
     def close(self) -> None:
         self._drop.busy = False
@@ -190,10 +191,14 @@ class FakeRealm:
     async def _maildrop(self, drop: Drop) -> tuple[Any, FakeMaildrop, Callable[[], None]]:
         if drop.busy:
             raise MaildropBusy
-        await self._world.pace.wait()
-        if isinstance(self._world.failure, ZeroDivisionError):
-            raise self._world.failure
         drop.busy = True
+        try:
+            await self._world.pace.wait()
+            if isinstance(self._world.failure, ZeroDivisionError):
+                raise self._world.failure
+        except BaseException:
+            drop.busy = False
+            raise
         maildrop = FakeMaildrop(self._world, drop)
         return IMaildrop, maildrop, maildrop.close
 

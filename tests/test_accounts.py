@@ -306,6 +306,18 @@ class Remembering(AccountsCase):
         self.assertIsNone(self.accounts.at(BOB))
         self.assertIsNone(self.accounts.named("bob"))
 
+    def test_where_a_letter_goes_may_be_answered_by_the_look_of_a_moment_ago_but_for_our_own_changes(self):
+        other = self.running()
+        self.patch(database, "LOOK_LASTS", 1000.0)
+        self.assertIsNone(self.accounts.at(BOB, lately=True))
+        other.add(BOB, RECORD)
+        self.assertIsNone(self.accounts.at(BOB, lately=True))
+        self.patch(database, "LOOK_LASTS", 0.0)
+        self.assertEqual(self.accounts.at(BOB, lately=True).record, RECORD)
+        self.patch(database, "LOOK_LASTS", 1000.0)
+        self.accounts.remove(BOB)
+        self.assertIsNone(self.accounts.at(BOB, lately=True))
+
     def test_a_change_by_any_program_is_seen_at_once(self):
         self.assertIsNotNone(self.accounts.at(ALICE))
         change = "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])"

@@ -175,6 +175,29 @@ class Remembering(CheckerCase):
         self.let_in()
         self.assertEqual(len(hashes), 1)
 
+    def test_a_remembered_log_in_looks_at_the_file_once(self):
+        self.let_in()
+        looks = []
+        fresh = self.accounts._fresh
+        self.patch(self.accounts, "_fresh", lambda: looks.append(1) or fresh())
+        self.let_in()
+        self.assertEqual(len(looks), 1)
+
+    def test_a_lock_ends_it_at_once(self):
+        limits = Limits(wrong_passwords=1, known_address_days=0, slowest_answer_seconds=0)
+        self.checker = MD5Checker(
+            self.accounts,
+            Guard(self.accounts, limits=limits, now=self.clock.seconds),
+            scheme="MD5-CRYPT",
+            off_reactor=self.off_reactor,
+            clock=self.clock,
+        )
+        self.let_in()
+        other = Guard(Accounts(self.path), limits=limits, now=self.clock.seconds)  # another process
+        account = self.accounts.at(ALICE)
+        other.failed(other.visit(account, b"alice", "198.51.100.1"), b"guess")
+        self.failureResultOf(self.log_in(), Locked)
+
     def test_only_the_verified_password_is_remembered(self):
         self.let_in()
         hashes = self.hashes()

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe import maildir
+from mailbe import letterfile, listing, maildir
 from mailbe.durable import make_mailbox
 from mailbe.interfaces import LetterGone, MaildropBusy, NotAllDeleted, TryLater
-from mailbe.maildir import Maildrop, Maildrops, base, unique_part
+from mailbe.letterfile import base, told_size
+from mailbe.maildir import Maildrop, Maildrops
 from tests.storage import at_once
 
 HOUR = 3600
@@ -57,9 +58,14 @@ class MaildropCase(SynchronousTestCase):
 
 
 class Names(SynchronousTestCase):
-    def test_flags_and_sizes_are_no_part_of_the_unique_id(self) -> None:
+    def test_flags_are_no_part_of_what_stays_the_same(self) -> None:
         self.assertEqual(base("1.M2P3.host,S=4,W=5:2,RS"), "1.M2P3.host,S=4,W=5")
-        self.assertEqual(unique_part("1.M2P3.host,S=4,W=5:2,RS"), "1.M2P3.host")
+
+    def test_the_size_on_the_wire_is_told_wherever_it_stands(self) -> None:
+        for name in ("1.a,S=4,W=5", "1.a,W=5,S=4", "1.a,W=5,x"):
+            self.assertEqual(told_size(name), 5)
+        for name in ("1.a", "5", "1.a,S=5", "1.a,W=", "1.a,W=x"):
+            self.assertIsNone(told_size(name))
 
 
 class Foreign(MaildropCase):
@@ -79,21 +85,22 @@ class Foreign(MaildropCase):
 
     def test_a_name_that_tells_the_wire_size_is_not_measured(self) -> None:
         self.put("1.a.host,S=3,W=4", b"a\nb")
-        self.patch(maildir, "_contents", lambda path: self.fail("it was read"))
+        self.patch(listing, "contents", lambda path: self.fail("it was read"))
         self.assertEqual(self.open().sizes, [4])
 
     def test_a_name_that_lies_of_its_size_does_not_stop_the_letter(self) -> None:
         self.put("1.a.host,S=4,W=4", b"a\nb\n")
         self.put("2.a.host,S=99,W=99", b"a\nb\n")
-        self.assertEqual(self.texts()[1], b"a\r\nb\r\n")
+        self.put("3.a.host,S=3,W=3", b"a\r\nb\r\n")
+        self.assertEqual(self.texts()[1:], [b"a\r\nb\r\n"] * 2)
 
     def test_a_file_is_measured_once(self) -> None:
         self.put("1.a.host", b"a\nb\n")
         self.open().close()
         self.put("2.a.host", b"c\n")
         measured: list[str] = []
-        real = maildir._contents
-        self.patch(maildir, "_contents", lambda path: measured.append(path.name) or real(path))
+        real = listing.contents
+        self.patch(listing, "contents", lambda path: measured.append(Path(path).name) or real(path))
         maildrop = self.open()
         self.assertEqual((maildrop.sizes, measured), ([6, 3], ["2.a.host"]))
 
@@ -107,7 +114,7 @@ class Foreign(MaildropCase):
     @given(st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"a", b"."]), max_size=12).map(b"".join), st.integers(1, 5))
     def test_line_ends_are_made_crlf_wherever_the_file_is_cut(self, text: bytes, size: int) -> None:
         chunks = [text[begin : begin + size] for begin in range(0, len(text), size)]
-        sent = b"".join(maildir._with_crlf(chunks))
+        sent = b"".join(letterfile.with_crlf(chunks))
         wanted = text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         self.assertEqual(sent, wanted + (b"" if wanted.endswith(b"\r\n") or not wanted else b"\r\n"))
 
@@ -120,11 +127,11 @@ class UniqueIds(MaildropCase):
         self.assertEqual((self.uids(), before), (["1.M2P3.host"], ["1.M2P3.host"]))
 
     def test_they_have_at_most_70_printable_characters(self) -> None:
-        names = ["1." + "x" * 100, "2.a b", "3.\udcff", "4.\u00e9"]
+        names = ["1." + "x" * 100, "2.a b", "3.\udcff", "4.\u00e9", "5.a\nb", ",S=0"]
         for name in names:
             (self.box / "new" / name).write_bytes(b"")
         uids = self.uids()
-        self.assertEqual(len(set(uids)), 4)
+        self.assertEqual(len(set(uids)), len(names))
         for uid in uids:
             self.assertRegex(uid, r"\A[!-~]{1,70}\Z")
         self.assertEqual(uids, self.uids())
@@ -137,6 +144,11 @@ class UniqueIds(MaildropCase):
         # "1.a" is nobody's even when one of them is gone: who has seen the one has not seen the other.
         self.assertNotIn("1.a", uids)
 
+    def test_the_letters_stand_in_their_order_in_whatever_folder_they_are(self) -> None:
+        for number, folder, flags in ((3, "new", ""), (1, "cur", ":2,S"), (4, "cur", ":2,"), (2, "new", "")):
+            self.put(f"{number}.a,S=7,W=7{flags}", folder=folder)
+        self.assertEqual(self.uids(), ["1.a", "2.a", "3.a", "4.a"])
+
     def test_a_letter_that_is_met_twice_is_one(self) -> None:
         self.put("5.a")
         self.put("5.a:2,S", folder="cur")
@@ -146,7 +158,7 @@ class UniqueIds(MaildropCase):
         names = [f"{number}.a,S=7,W=7" for number in range(5)]
         for name in names:
             self.put(name)
-        real = maildir._names
+        real = listing._names
         moves = iter(names[:3])
 
         def meanwhile(folder: Path) -> list[str]:
@@ -157,14 +169,14 @@ class UniqueIds(MaildropCase):
                     break
             return found
 
-        self.patch(maildir, "_names", meanwhile)
+        self.patch(listing, "_names", meanwhile)
         self.settle()
         self.assertEqual(self.uids(), [f"{number}.a" for number in range(5)])
 
     def test_letters_that_never_stop_moving_are_listed_all_the_same(self) -> None:
         self.put("1.a,S=7,W=7")
         stamps = iter(range(100))
-        self.patch(maildir, "_stamps", lambda box: (next(stamps), 0))
+        self.patch(listing, "times_of_change", lambda box: (next(stamps), 0))
         for _ in range(2):
             self.assertEqual(self.uids(), ["1.a"])
 
@@ -208,6 +220,18 @@ class Unreadable(MaildropCase):
         (self.box / "new" / "1.a,S=7,W=7").mkdir()
         self.assertRaises(TryLater, maildrop.read, 0)
 
+    def test_a_disk_that_fails_is_told_as_that_with_the_name_of_the_letter(self) -> None:
+        self.put("1.a,S=7,W=7")
+        maildrop = self.open()
+
+        def fail(descriptor: int, octets: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(os, "read", fail)
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        self.assertRegex(str(self.assertRaises(TryLater, maildrop.read, 0)), r"1\.a,.*: Input/output error$")
+        self.assertEqual(len(list(Path("/proc/self/fd").iterdir())), descriptors)
+
     def test_a_disk_that_fails_in_the_middle_of_a_letter_is_told_as_that(self) -> None:
         class Failing(io.FileIO):
             def read(self, size: int = -1) -> bytes:
@@ -219,7 +243,7 @@ class Unreadable(MaildropCase):
         maildrop = self.open()
         self.patch(Path, "open", lambda path, *_, **__: Failing(path))
         chunks = iter(maildrop.read(0))
-        self.assertEqual(next(chunks), b"x" * maildir.CHUNK)
+        self.assertEqual(next(chunks), b"x" * letterfile.CHUNK)
         self.assertRegex(str(self.assertRaises(TryLater, next, chunks)), r"1\.a,.*: Input/output error$")
 
     def test_a_mailbox_that_vanished_is_no_letter_that_was_taken(self) -> None:
@@ -268,8 +292,8 @@ class Changes(MaildropCase):
         for path in list((self.box / "new").iterdir()):
             path.rename(self.box / "cur" / f"{path.name}:2,S")
         looks: list[Path] = []
-        real = maildir._scan
-        self.patch(maildir, "_scan", lambda box: looks.append(box) or real(box))
+        real = maildir.scan
+        self.patch(maildir, "scan", lambda box: looks.append(box) or real(box))
         for index in range(9):
             self.assertEqual(b"".join(maildrop.read(index)), b"Hello\r\n")
         self.successResultOf(Deferred.fromCoroutine(maildrop.delete(range(9))))
@@ -285,13 +309,13 @@ class Changes(MaildropCase):
     def test_a_letter_that_goes_while_it_is_listed_is_not_listed(self) -> None:
         self.put("1.a")
         self.put("2.a")
-        real = maildir._contents
+        real = listing.contents
 
-        def contents(path: Path) -> object:
-            path.unlink()
+        def contents(path: str) -> object:
+            Path(path).unlink()
             return real(path)
 
-        self.patch(maildir, "_contents", contents)
+        self.patch(listing, "contents", contents)
         self.assertEqual(self.open().sizes, [])
 
     def test_what_could_not_be_deleted_is_told(self) -> None:
@@ -388,24 +412,23 @@ class Remembering(MaildropCase):
         # When the time comes, a letter may come in the same tick. The clock is not set: time goes by.
         self.set_clock(HOUR)
         ahead = time.time_ns() - time.monotonic_ns()
-        self.patch(maildir, "_clock", lambda: ahead - HOUR * 1_000_000_000)
+        self.patch(listing, "_clock", lambda: ahead - HOUR * 1_000_000_000)
         for _ in range(2):
             self.uids()
         self.assertEqual(len(listings), 3)
 
-    def test_what_is_remembered_is_bounded(self) -> None:
-        self.patch(maildir, "REMEMBERED", 3)
-        first = self.box
-        for number in (1, 2):
-            self.box = first.parent / f"{first.name}-{number}"
-            make_mailbox(self.box)
-            for letter in range(2):
-                self.put(f"{letter}.a")
-            self.settle()
-            self.uids()
+    def test_what_is_remembered_is_bounded_and_an_empty_maildrop_counts_too(self) -> None:
         listings = self.listings()
-        self.uids()
-        self.assertEqual(len(listings), 0)
-        self.box = first.parent / f"{first.name}-1"
-        self.uids()
-        self.assertEqual(len(listings), 1)
+        for letters in (2, 0):
+            self.patch(maildir, "REMEMBERED", 2 * (maildir.EMPTY + letters))
+            boxes = [self.box.with_name(f"{self.box.name}-{letters}-{number}") for number in range(3)]
+            for box in [*boxes, *boxes[1:], boxes[0]]:  # when the third comes, the first must go
+                self.box = box
+                if not box.exists():
+                    make_mailbox(box)
+                    for letter in range(letters):
+                        self.put(f"{letter}.a")
+                    self.settle()
+                self.uids()
+            self.assertEqual(listings, [*boxes, boxes[0]])
+            listings.clear()

@@ -73,7 +73,7 @@ class StoreContract:
         maildrop, _ = self.open(ALICE)
         stored = b"Return-Path: <s@example>\r\n" + content
         self.assertEqual(b"".join(maildrop.read(0)), stored)
-        self.assertEqual(list(maildrop.sizes), [len(stored)])
+        self.assertEqual((list(maildrop.sizes), maildrop.octets), ([len(stored)], len(stored)))
         self.assertEqual(maildrop.uid(0), id)
 
     def test_an_old_return_path_goes(self: Any) -> None:

@@ -107,7 +107,7 @@ class MD5Checker:
         account = self._look_up(username)
         visit = self._guard.visit(account, username, peer)
         if account is not None and self._remembers(account, password):
-            await self._pause(await self._let_in(visit, self._guard.admit(visit)))
+            await self._pause(await self._let_in(visit, self._guard.admit(visit, same_look=True)))
             return account
         # One try at a time for each address, and few in all: of many at once most would be hashed for nothing, as the
         # guard stops them after the first, and keep others waiting.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from mailbe.maildata import Unusable
 WRITE_PATIENCE = 10.0  # seconds that a change waits for another one; it waits in a thread
 CHANGE_PATIENCE_MS = 2000  # somebody waits for his log-in
 READ_PATIENCE_MS = 50  # the reactor waits here, and in WAL mode a reader has next to nothing to wait for
+LOOK_LASTS = 0.01  # seconds; the command that makes an account takes longer to end
+NEVER = float("-inf")
 MAX_CACHED = 10_000  # answers, to all questions together
 MAX_NAME = 2 + 2 * MAX_LOCAL_PART + 1 + MAX_DOMAIN  # octets; nothing longer can name an account
 
@@ -98,6 +101,7 @@ class Accounts:
         )
         self._reader: _Reader | None = None
         self._identity = (0, 0)
+        self._looked = NEVER
         self._secret = b""
 
     def open(self) -> None:
@@ -204,9 +208,14 @@ class Accounts:
         """Whether any account's record is of ``scheme``."""
         return self.answer(_has_scheme, scheme)
 
-    def at(self, address: Address) -> Account | None:
-        """The account of ``address``, in whatever case it is written."""
-        return self.answer(_by_key, address.key)
+    def at(self, address: Address, *, lately: bool = False) -> Account | None:
+        """The account of ``address``, in whatever case it is written.
+
+        :param lately: whether what another process has changed may be seen ``LOOK_LASTS`` seconds late: a letter to
+            fifty need not cost fifty looks at the file.
+        """
+        lately = lately and time.monotonic() - self._looked < LOOK_LASTS
+        return self.answer(_by_key, address.key, same_look=lately)
 
     def named(self, name: str) -> Account | None:
         """Whom ``name`` means at log-in: an address, or what stands before the @ of one account only."""
@@ -215,14 +224,18 @@ class Accounts:
             return None
         return self.answer(_by_name, name)
 
-    def answer(self, question: Callable[[Connection, K], T], about: K) -> T:
+    def answer(self, question: Callable[[Connection, K], T], about: K, *, same_look: bool = False) -> T:
         """What ``question`` reads about ``about`` in the file, from memory while nobody has changed the file.
 
         Only the file may be asked, and the answer must not change: it is given again.
+
+        :param same_look: whether the look at the file that the question before has cost will do for this one too.
+            Only for who has waited for nothing since: both answers are of one moment.
         """
         self.open()
         try:
-            return cast(T, self._fresh().ask(question, about))
+            reader = self._reader if same_look and self._reader is not None else self._fresh()
+            return cast(T, reader.ask(question, about))
         except (OSError, sqlite3.Error, DBAPIError) as error:
             self._forget()
             raise TryLater(f"{self._path}: {_reason(error)}") from error
@@ -235,6 +248,7 @@ class Accounts:
             self._identity = (stat.st_dev, stat.st_ino)
             self._check_origin(self._reader)
         self._reader.refresh()
+        self._looked = time.monotonic()
         return self._reader
 
     def _check_origin(self, reader: _Reader) -> None:
@@ -267,6 +281,7 @@ class Accounts:
         try:
             with self._engine.begin() as connection:
                 yield connection
+            self._looked = NEVER
         except DBAPIError as error:
             raise TryLater(f"{self._path}: {_reason(error)}") from error
 

@@ -174,13 +174,14 @@ class Guard:
         self._kept_secret = self._kept_secret or self._accounts.answer(secret, None)
         return self._kept_secret
 
-    def admit(self, visit: Visit) -> Admission:
+    def admit(self, visit: Visit, *, same_look: bool = False) -> Admission:
         """Whether the visitor may try, or after a good try: come in.
 
+        :param same_look: whether the account was looked up a moment ago, see ``Accounts.answer``.
         :raises Locked:
         """
         now = self._now()
-        standing = self._accounts.answer(_standing, visit)
+        standing = self._accounts.answer(_standing, visit, same_look=same_look)
         unwritten = self._unwritten_standing(visit, standing.last)
         for each in (standing, unwritten):
             self._check(each, now)

@@ -9,7 +9,8 @@ import re
 
 from mailbe.pop3.replies import Refusal
 
-_NUMBER = re.compile(rb"[0-9]{1,10}")
+MAX_DIGITS = 10  # of a message number
+_NUMBER = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
 _MECHANISM = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([^ ]+))? *")
 
 
@@ -29,6 +30,8 @@ def text(argument: bytes) -> tuple[bytes]:
 
 def number(argument: bytes) -> tuple[int]:
     """A message number."""
+    if argument.isdigit() and len(argument) <= MAX_DIGITS:  # as nearly always
+        return (int(argument),)
     (one,) = _numbers(argument, 1)
     return (one,)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 
 from mailbe import session
 from mailbe.dots import stuffed
@@ -25,7 +26,7 @@ def err(text: str, code: str = "", *, last: bool = False) -> Reply:
 
 def listing(text: str, lines: Iterable[str]) -> Reply:
     """Yes, and one line for each of ``lines``, none of which begins with a dot."""
-    return Reply("".join([f"+OK {text}\r\n", *(f"{line}\r\n" for line in lines), ".\r\n"]).encode("ascii"))
+    return Reply("\r\n".join([f"+OK {text}", *lines, ".\r\n"]).encode("ascii"))
 
 
 def text(first: str, content: Iterable[bytes], size: int) -> Reply:
@@ -33,13 +34,10 @@ def text(first: str, content: Iterable[bytes], size: int) -> Reply:
 
     :param size: about how large the content is, in octets.
     """
-    chunks = _chunks(first, content)
-    return Reply(b"".join(chunks) if size <= SMALL else chunks, effect=True)
-
-
-def _chunks(first: str, content: Iterable[bytes]) -> Iterator[bytes]:
-    yield f"+OK {first}\r\n".encode("ascii")
-    yield from stuffed(content)
+    head = f"+OK {first}\r\n".encode("ascii")
+    if size <= SMALL:
+        return Reply(b"".join([head, *stuffed(content)]), effect=True)
+    return Reply(chain([head], stuffed(content)), effect=True)
 
 
 class Refusal(session.Refusal):

@@ -178,7 +178,7 @@ class Transaction(State):
         self._logout: Callable[[], None] | None = logout
         self._deleted: set[int] = set()
         self.count = len(maildrop.sizes)
-        self.octets = self._all_octets = sum(maildrop.sizes)
+        self.octets = maildrop.octets
 
     def secured(self) -> None:
         """TLS begins before log-in or not at all (RFC 2595 4)."""
@@ -198,7 +198,7 @@ class Transaction(State):
         sizes = self._maildrop.sizes
         if number is not None:
             return ok(f"{number} {sizes[self._index(number)]}")
-        lines = (f"{index + 1} {sizes[index]}" for index in self._kept())
+        lines = [f"{index + 1} {sizes[index]}" for index in self._kept()]
         return listing(f"{self.count} messages, {self.octets} octets", lines)
 
     def uidl(self, number: int | None) -> Reply:
@@ -206,7 +206,7 @@ class Transaction(State):
         uid = self._maildrop.uid
         if number is not None:
             return ok(f"{number} {uid(self._index(number))}")
-        return listing("unique-ids follow", (f"{index + 1} {uid(index)}" for index in self._kept()))
+        return listing("unique-ids follow", [f"{index + 1} {uid(index)}" for index in self._kept()])
 
     def retr(self, number: int) -> Reply:
         """A message."""
@@ -235,14 +235,19 @@ class Transaction(State):
     def rset(self) -> Reply:
         """Unmark what was marked as deleted."""
         self._deleted.clear()
-        self.count, self.octets = len(self._maildrop.sizes), self._all_octets
+        self.count, self.octets = len(self._maildrop.sizes), self._maildrop.octets
         return ok(f"{self.count} messages, {self.octets} octets")
 
-    async def quit(self) -> Reply:
+    def quit(self) -> Reply | Coroutine[Any, Any, Reply]:
         """The UPDATE state: delete what is marked, let the maildrop go, good-bye (RFC 1939 6)."""
+        if self._deleted:
+            return self._update()
+        self.ended()
+        return ok("good-bye", last=True)
+
+    async def _update(self) -> Reply:
         try:
-            if self._deleted:
-                await self._maildrop.delete(sorted(self._deleted))
+            await self._maildrop.delete(sorted(self._deleted))
         except (NotAllDeleted, TryLater) as error:
             log.warn("not all could be deleted: {error}", error=error)
             return err("some deleted messages not removed", "SYS/TEMP", last=True)
@@ -250,8 +255,9 @@ class Transaction(State):
             self.ended()
         return ok("good-bye", last=True)
 
-    def _kept(self) -> Iterator[int]:
-        return (index for index in range(len(self._maildrop.sizes)) if index not in self._deleted)
+    def _kept(self) -> Iterable[int]:
+        every = range(len(self._maildrop.sizes))
+        return [index for index in every if index not in self._deleted] if self._deleted else every
 
     def _index(self, number: int) -> int:
         if not 1 <= number <= len(self._maildrop.sizes):

@@ -1,0 +1,135 @@
+"""What is in a Maildir: its messages in order, at one moment, and whether that moment is still now."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mailbe.letterfile import base, contents, told_size
+
+SETTLED = 1_000_000_000  # nanoseconds; coarser than any file system's clock ticks
+SCANS = 5  # tries to read two folders in a moment of peace
+
+_UIDS = re.compile(r"(?:[!-~]{1,70}\0)*")  # RFC 1939 7, UIDL
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The messages of one maildrop, oldest first, as they were at one moment."""
+
+    names: list[str]
+    """Each with its folder: ``new/…``, ``cur/…``."""
+    sizes: list[int]
+    """Octets on the wire."""
+    octets: int
+    """All of them."""
+    measured: dict[str, int]
+    """The sizes, by base name, that no name tells."""
+    stamps: tuple[int, int] | None
+    """The folders' times of change; ``None`` where the listing must not be believed again."""
+    taken: int
+    """When, in nanoseconds since 1970."""
+    clock: int
+    """What ``_clock`` said then."""
+
+    @cached_property
+    def uids(self) -> list[str]:
+        """Unique-ids: what stands before the first comma, which no program changes.
+
+        Worked out for the first who asks: many never do.
+        """
+        bases = [base(name.partition("/")[2]) for name in self.names]
+        parts = [name.partition(",")[0] for name in bases]
+        # All of them at once, as nearly always all are good and no two the same.
+        if _are_uids(parts) and len(set(parts)) == len(parts):
+            return parts
+        count = Counter(parts)
+        return [
+            part if count[part] == 1 and _are_uids([part]) else _digest(name)
+            for name, part in zip(bases, parts, strict=True)
+        ]
+
+    def holds(self, stamps: tuple[int, int]) -> bool:
+        """Whether this is what there is in folders that have these times of change."""
+        now = time.time_ns()
+        if stamps != self.stamps or abs(_clock() - self.clock) > SETTLED // 2:
+            return False
+        # A change within one tick of the file system's clock leaves no trace. So a stamp proves nothing where the
+        # clock has stood since, or a little before.
+        return not any(self.taken - SETTLED <= stamp <= now + SETTLED for stamp in stamps)
+
+
+def times_of_change(mailbox: Path) -> tuple[int, int]:
+    """When names in its two folders have last changed, in nanoseconds since 1970.
+
+    :raises OSError:
+    """
+    # Not asked of Paths: making them would cost more than the asking.
+    new, cur = os.stat(f"{mailbox}/new"), os.stat(f"{mailbox}/cur")  # noqa: PTH116
+    return new.st_mtime_ns, cur.st_mtime_ns
+
+
+def _clock() -> int:
+    """What changes when somebody sets the clock, and hardly otherwise; in nanoseconds."""
+    return time.time_ns() - time.monotonic_ns()
+
+
+def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
+    """Read the names in ``mailbox``, and measure the files whose size neither a name nor ``measured`` tells.
+
+    :raises OSError: where a part of it cannot be read: better no maildrop than half of one.
+    """
+    taken, clock = time.time_ns(), _clock()
+    found, stamps = scan(mailbox)
+    names: list[str] = []
+    sizes: list[int] = []
+    still_measured: dict[str, int] = {}
+    for base_name in sorted(found):
+        name = found[base_name]
+        size = told_size(base_name)
+        if size is None:
+            size = measured.get(base_name)
+            try:
+                size = sum(map(len, contents(f"{mailbox}/{name}"))) if size is None else size
+            except FileNotFoundError:
+                continue
+            still_measured[base_name] = size
+        names.append(name)
+        sizes.append(size)
+    return Listing(names, sizes, sum(sizes), still_measured, stamps, taken, clock)
+
+
+def scan(mailbox: Path) -> tuple[dict[str, str], tuple[int, int] | None]:
+    """The names of all messages, each with its folder, by base name, and the folders' times of change.
+
+    Another program may rename while we read: what it renames can be met twice, or not at all. So a scan
+    counts when nothing has changed meanwhile; if things never calm down (``None`` for the times), all that
+    was met in several scans is what there is.
+    """
+    met: dict[str, str] = {}
+    for _ in range(SCANS):
+        before = times_of_change(mailbox)
+        found = {base(name): f"{folder}/{name}" for folder in ("new", "cur") for name in _names(mailbox / folder)}
+        if times_of_change(mailbox) == before:
+            return found, before
+        met |= found
+    return met, None
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+
+
+def _are_uids(parts: list[str]) -> bool:
+    return _UIDS.fullmatch("\0".join([*parts, ""])) is not None
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b(os.fsencode(name), digest_size=20).hexdigest()
