@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
+from mailbe.board import Board
 from mailbe.peers import household
 from mailbe.session import Reply
 
@@ -40,14 +41,18 @@ class Limits:
 
 
 class Places:
-    """The places for connections, of all the listeners of a process."""
+    """The places for connections, of all the listeners of a process, or of several that share a board."""
 
-    def __init__(self, limits: Limits, descriptors: int) -> None:
-        """:param descriptors: how many files and connections this process may have open."""
+    def __init__(self, limits: Limits, descriptors: int, board: Board | None = None) -> None:
+        """:param descriptors: how many files and connections each process may have open.
+        :param board: where the others are that serve the same clients.
+        """
         self._limits = limits
         # The rest is for mailboxes, letters and the accounts: they are of no use to clients that are turned away.
-        self.all = min(limits.connections, descriptors * 3 // 4)
+        self._here = descriptors * 3 // 4
+        self.all = min(limits.connections, self._here * (board.handle.pages if board is not None else 1))
         """How many there are."""
+        self._board = board
         self._taken: Counter[str] = Counter()
         self._all_taken = 0
 
@@ -57,19 +62,30 @@ class Places:
         :param local: whether it is on this machine.
         """
         address = household(peer)
-        if self._all_taken >= self.all or self._taken[address] >= self._of_one(local=local):
+        elsewhere = of_it_elsewhere = 0
+        if self._board is not None:
+            elsewhere, of_it_elsewhere = self._board.all_elsewhere(), self._board.elsewhere(address)
+        if (
+            self._all_taken >= self._here
+            or self._all_taken + elsewhere >= self.all
+            or self._taken[address] + of_it_elsewhere >= self._of_one(local=local)
+        ):
             return False
-        self._all_taken += 1
-        self._taken[address] += 1
+        self._count(address, 1)
         return True
 
     def leave(self, peer: str) -> None:
         """The client that ``take`` gave a place has gone."""
         address = household(peer)
-        self._all_taken -= 1
-        self._taken[address] -= 1
+        self._count(address, -1)
         if not self._taken[address]:
             del self._taken[address]
+
+    def _count(self, address: str, change: int) -> None:
+        self._all_taken += change
+        self._taken[address] += change
+        if self._board is not None:
+            self._board.put(address, self._taken[address], self._all_taken)
 
     def _of_one(self, *, local: bool) -> int:
         asked = self._limits.connections_per_address
@@ -82,6 +98,7 @@ class Turns:
     """Who sends many commands at once waits here for his next turn, one behind the other, while others are served."""
 
     COMMANDS = 20  # of one conversation that are answered in one turn
+    OCTETS = 1024 * 1024  # of one reply that are sent in one turn, to a client that takes them as fast
     AT_ONCE = 4  # conversations that have their turn before the reactor looks at all the others
 
     def __init__(self, clock: IReactorTime) -> None:

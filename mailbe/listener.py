@@ -9,34 +9,49 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 
 from mailbe.conversation import Conversation
 from mailbe.interfaces import ITls
 from mailbe.limits import Limits, Places, Turns
 from mailbe.session import ISession
+from mailbe.transport import PromptServer
 
 Begin = Callable[[Conversation], ISession]
 log = Logger()
 
 REST = 1.0  # seconds
+COURTESY = 0.005  # seconds
 ACCEPTED_AT_ONCE = 32  # connections, before others have their turn
 QUEUE = 4096  # clients that may wait; the system may allow less (somaxconn)
 
 
-def accept_in_turns(port: Any, clock: IReactorTime) -> None:
+def accept_in_turns(
+    port: Any, clock: IReactorTime, at_once: int = ACCEPTED_AT_ONCE, is_ahead: Callable[[], bool] = lambda: False
+) -> None:
     """Let clients come in a few at a time, and wait in the queue of ``port`` while there is no descriptor for them.
 
     :param port: one of Twisted's. By itself it takes ever more at once while they come in crowds; and without
         descriptors it hangs up on them, or tries again and again and does nothing else. Its queue has 50 places: whom
         it has none for comes again after a second.
+    :param at_once: how many, before others have their turn.
+    :param is_ahead: whether another process that takes clients from the same queue is the one to take the next. It is
+        left to that for a moment, and no longer, as it may hang.
     """
     port.socket.listen(QUEUE)
+    if getattr(port, "transport", None) is Server:  # and not that of a UNIX socket
+        port.transport = PromptServer
     accept = port.doRead
     resting = False
+    left = False  # the client who waits now was left to others already
 
     def do_read() -> None:
         nonlocal resting
+        if not left and is_ahead():
+            port.stopReading()
+            clock.callLater(COURTESY, resume_after_courtesy)
+            return
         try:
             os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
@@ -47,12 +62,22 @@ def accept_in_turns(port: Any, clock: IReactorTime) -> None:
             clock.callLater(REST, resume)
         else:
             resting = False
-            port.numberAccepts = min(port.numberAccepts, ACCEPTED_AT_ONCE)
+            port.numberAccepts = min(port.numberAccepts, at_once)
             accept()
 
     def resume() -> None:
         if port.connected:
             port.startReading()
+
+    def resume_after_courtesy() -> None:
+        nonlocal left
+        left = True
+        resume()
+        clock.callLater(0, forget)  # when whoever waits still was taken
+
+    def forget() -> None:
+        nonlocal left
+        left = False
 
     port.doRead = do_read
 

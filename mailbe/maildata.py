@@ -26,7 +26,9 @@ from mailbe.durable import lock_folder, make_folder, sync_folder, sync_way
 
 # What may stand in a folder's name as it is, beside letters, digits and "_.-~".
 _SAFE = "@+="
-_LETTER = re.compile(r"[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+(?:R[0-9a-f]+)?\.")  # as the post office names them
+_LETTER = re.compile(r"[0-9]+\.M[0-9]+P([0-9]+)Q[0-9]+(?:R[0-9a-f]+)?\.")  # as the post office names them
+LAST_SECONDS = 10.0  # that the workers of a server may take to their end when it has died
+LOOK_AGAIN = 0.05  # seconds
 MAX_FOLDER_NAME = 200  # octets; a file system allows 255, and removed/ adds the time
 
 
@@ -118,35 +120,50 @@ class Maildata:
             raise Unusable(f"{where}: {error.strerror}; choose another folder with --maildata") from error
 
     def lock(self) -> int:
-        """Hold this folder until the process ends; a crash frees it. Returns the descriptor.
+        """Hold this folder until the process ends, and all that have the descriptor; a crash frees it.
+
+        Where the holder has died, and its workers have not ended, this waits for them. Returns the descriptor.
 
         :raises Unusable: where another server holds it.
         """
-        try:
-            descriptor = lock_folder(self.root)
-        except BlockingIOError:
-            holder = "unknown"
-            with contextlib.suppress(OSError):
-                holder = self.pid.read_text("ascii", "replace").strip()
-            raise Unusable(
-                f"{self.root}: a server (process {holder}) uses this folder already; "
-                "stop it or choose another --maildata"
-            ) from None
-        except OSError as error:
-            raise Unusable(f"{self.root}: {error.strerror}; choose another --maildata") from error
-        with contextlib.suppress(OSError):  # it is there for people alone
+        patience = time.monotonic() + LAST_SECONDS
+        while True:
+            try:
+                descriptor = lock_folder(self.root)
+                break
+            except BlockingIOError:
+                holder = self._holder()
+                if not _is_dead(holder) or time.monotonic() > patience:
+                    raise Unusable(
+                        f"{self.root}: a server (process {holder}) uses this folder already; "
+                        "stop it or choose another --maildata"
+                    ) from None
+            except OSError as error:
+                raise Unusable(f"{self.root}: {error.strerror}; choose another --maildata") from error
+            time.sleep(LOOK_AGAIN)
+        with contextlib.suppress(OSError):
             self.pid.write_text(f"{os.getpid()}\n")
         return descriptor
 
-    def sweep(self) -> int:
+    def _holder(self) -> str:
+        with contextlib.suppress(OSError):
+            return self.pid.read_text("ascii", "replace").strip()
+        return "unknown"
+
+    def sweep(self, process: int | None = None) -> int:
         """Remove the letters that a crash left in the spool: none was acknowledged. Returns how many.
 
         Only the holder of the lock may call this.
 
+        :param process: the id of one that has ended, and only its letters go; ``None``: nobody uses the spool.
         :raises Unusable:
         """
         try:
-            left = [path for path in self.spool.iterdir() if _LETTER.match(path.name) and path.is_file()]
+            left = []
+            for path in self.spool.iterdir():
+                name = _LETTER.match(path.name)
+                if name and (process is None or int(name[1]) == process) and path.is_file():
+                    left.append(path)
             for path in left:
                 path.unlink()
         except OSError as error:
@@ -169,3 +186,7 @@ class Maildata:
         for folder in (aside, *(mailbox.parent for mailbox in mailboxes)):
             sync_folder(folder)
         return aside
+
+
+def _is_dead(process: str) -> bool:
+    return process.isdecimal() and not Path(f"/proc/{int(process)}").exists()

@@ -18,11 +18,14 @@ from twisted.python import usage
 
 from mailbe.accounts import guard, schemes
 from mailbe.address import is_domain
+from mailbe.configuration import DEFAULT_ENDPOINTS, CannotStart, Configuration
 from mailbe.limits import OTHERS_CONNECTIONS, Limits
 from mailbe.maildata import Maildata
-from mailbe.service import DEFAULT_ENDPOINTS, CannotStart, Configuration, MailService
+from mailbe.service import MailService
+from mailbe.supervisor import Supervisor
 
 REFUSED, WRONG_USAGE = 1, 2  # exit statuses
+MOST_WORKERS = 256
 
 
 def stop(status: int, message: object) -> NoReturn:
@@ -85,6 +88,7 @@ class Options(usage.Options):
         ["maildata", None, "maildata", "The folder that holds mail and accounts; made when missing"],
         ["certificate", None, None, "The server's certificate and those that signed it, as PEM; else one is made"],
         ["key", None, None, "The key of the certificate, as PEM"],
+        ["workers", None, "1", "So many processes serve clients"],
         ["password-scheme", None, schemes.DEFAULT, f"How passwords are hashed: {' or '.join(schemes.CHOICES)}"],
         *([name, None, str(default), meaning] for name, (default, meaning) in GUARD.items()),
         *(
@@ -158,6 +162,9 @@ class Options(usage.Options):
         for name, (_, least, _) in LIMITS.items():
             if self[name] is not None:
                 self._check_number(name, least)
+        self._check_number("workers", 1)
+        if int(self["workers"]) > MOST_WORKERS:
+            raise usage.UsageError(f"--workers {self['workers']}: give {MOST_WORKERS} at most")
         if self.parent is not None and self.parent["pidfile"] == "twistd.pid":
             # The lock on maildata tells two servers on one folder, and who holds it; a file in the current
             # folder would only keep a server with a folder of its own from being started here.
@@ -182,35 +189,56 @@ class Options(usage.Options):
                 **{field.name: int(self[name]) for name, (field, _, _) in LIMITS.items() if self[name] is not None}
             ),
             guard=guard.Limits(*(int(self[name]) for name in GUARD)),
+            workers=int(self["workers"]),
         )
 
 
-class ForegroundService(MailService):
-    """The service of ``twistd -n``: what stops it from starting is told on the terminal."""
+class InForeground:
+    """Of a service of ``twistd -n``: what stops it from starting is told on the terminal."""
 
     def privilegedStartService(self) -> None:
         try:
-            super().privilegedStartService()
+            super().privilegedStartService()  # type: ignore[misc]
         except CannotStart as error:
             stop(REFUSED, error)
 
     def startService(self) -> None:
         try:
-            super().startService()
+            super().startService()  # type: ignore[misc]
         except CannotStart as error:
             stop(REFUSED, error)
 
 
-def makeService(options: Options) -> MailService:
+class ForegroundService(InForeground, MailService):
+    """One process."""
+
+
+class ForegroundSupervisor(InForeground, Supervisor):
+    """Several."""
+
+
+def makeService(options: Options) -> MailService | Supervisor:
     """The service that ``options`` ask for."""
     from twisted.internet import reactor
 
     steady_clock(reactor)
     raise_descriptors()
-    foreground = options.parent is not None and options.parent["nodaemon"]
-    service = (ForegroundService if foreground else MailService)(options.configuration(), reactor)
+    parent = options.parent
+    foreground = parent is not None and bool(parent["nodaemon"])
+    configuration = options.configuration()
+    service: MailService | Supervisor
+    if configuration.workers == 1:
+        service = (ForegroundService if foreground else MailService)(configuration, reactor)
+    else:
+        made = ForegroundSupervisor if foreground else Supervisor
+        service = made(configuration, reactor, log_to_stdout=foreground and logs_to_stdout(parent))
     reactor.callWhenRunning(watch_signals, reactor, service)
     return service
+
+
+def logs_to_stdout(twistd: Any) -> bool:
+    """Whether the log of a service in the foreground is its standard output."""
+    return twistd["logfile"] in (None, "-") and not twistd["syslog"] and not twistd["logger"]
 
 
 def steady_clock(reactor: Any) -> None:
@@ -224,7 +252,7 @@ def raise_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def watch_signals(reactor: Any, service: MailService) -> None:
+def watch_signals(reactor: Any, service: MailService | Supervisor) -> None:
     """SIGHUP looks at the certificate again; SIGTERM and SIGINT stop the service, with status 0.
 
     With Twisted's own handlers, a service that was asked to stop ends as if the signal had killed it.

@@ -17,9 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import service
 from mailbe.accounts import guard, schemes
+from mailbe.configuration import Configuration
 from mailbe.durable import Parcel
 from mailbe.maildata import Maildata
-from mailbe.service import Configuration, MailService
+from mailbe.service import MailService
 from tests.dialogue import Transport
 from tests.fakes import Pace, verifier
 from tests.storage import ALICE, BOB, PromptWriter

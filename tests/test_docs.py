@@ -8,8 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import mailbe
+from mailbe.configuration import DEFAULT_ENDPOINTS
 from mailbe.limits import Limits
-from mailbe.service import DEFAULT_ENDPOINTS
 from mailbe.tap import Options
 
 ROOT = Path(mailbe.__file__).parents[1]

@@ -21,29 +21,45 @@ MAY_IMPORT = {
     "peers": GROUND,
     "trace": GROUND,
     "interfaces": GROUND,
+    "board": GROUND,
     "session": SEAMS,
     # The listener holds conversations; a conversation names its type alone.
-    "limits": SEAMS | {"session"},
+    "limits": SEAMS | {"session", "board"},
     "conversation": SEAMS | {"session", "limits", "listener"},
-    "listener": SEAMS | {"session", "limits", "conversation"},
+    "listener": SEAMS | {"session", "limits", "conversation", "transport"},
+    "transport": set(),
+    "journal": set(),
     "sasl": SEAMS,
-    "smtp": TALK | {"smtp"},
+    "smtp": TALK | {"smtp", "journal"},
     "pop3": TALK | {"pop3"},
     "durable": SEAMS,
     "maildata": STORE,
-    "maildir": STORE,
+    "letterfile": STORE,
+    "listing": STORE | {"letterfile"},
+    "maildir": STORE | {"letterfile", "listing"},
     "accounts": STORE | {"accounts"},
     "postoffice": STORE | {"accounts"},
     "tls": STORE | {"tls"},
     "realm": STORE | {"maildir", "postoffice"},
-    "service": TALK | STORE | {"smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "tls"},
-    "tap": SEAMS | {"accounts", "limits", "maildata", "service"},
+    "configuration": STORE | {"accounts", "limits"},
+    "opening": STORE | {"accounts", "configuration", "tls"},
+    "service": TALK
+    | STORE
+    | {"journal", "transport", "smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "tls"}
+    | {"board", "configuration", "opening"},
+    "crew": {"board", "configuration"},
+    "process": {"__init__", "configuration", "crew"},
+    "supervisor": STORE
+    | {"accounts", "board", "configuration", "crew", "limits", "opening", "process", "service", "tls"},
+    "tap": SEAMS | {"accounts", "limits", "maildata", "configuration", "service", "supervisor"},
+    # The door of a process of its own, as the tap is.
+    "worker": STORE | {"board", "configuration", "crew", "listener", "opening", "service", "tap", "tls"},
     "torture": STORE | {"accounts"},
     "cli": SEAMS | {"accounts", "maildata", "torture"},
     "__init__": set(),
 }
 STANDARD_LIBRARY_ONLY = {"address", "dots", "peers", "trace"}
-HOLD_THE_REACTOR = {"tap", "cli"}
+HOLD_THE_REACTOR = {"tap", "cli", "worker"}
 
 
 def room(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe.board import Board
 from mailbe.limits import OTHERS_CONNECTIONS, Limits, Places, Turns
 
 
@@ -46,6 +47,25 @@ class Taking(SynchronousTestCase):
         places.leave("192.0.2.1")
         self.assertEqual(self.taken(places, "192.0.2.2"), 1)
         self.assertEqual(self.taken(places, "192.0.2.1"), 0)
+
+    def test_what_others_on_the_board_have_counts(self) -> None:
+        limits = Limits(connections=5, connections_per_address=3)
+        handle = Board.make(2).handle
+        here, there = (Places(limits, 20_000, Board(handle, number)) for number in range(2))
+        self.assertEqual(self.taken(here, "192.0.2.1", tries=2), 2)
+        self.assertEqual(self.taken(there, "192.0.2.1"), 1)
+        self.assertEqual(self.taken(here, "192.0.2.1"), 0)
+        self.assertEqual(self.taken(there, "192.0.2.2"), 2)
+        self.assertEqual(self.taken(here, "192.0.2.3"), 0)
+        there.leave("192.0.2.1")
+        self.assertEqual(self.taken(here, "192.0.2.1"), 1)
+
+    def test_each_on_the_board_has_descriptors_of_its_own(self) -> None:
+        handle = Board.make(2).handle
+        here, there = (Places(Limits(), 100, Board(handle, number)) for number in range(2))
+        self.assertEqual(here.all, 150)
+        self.assertEqual(self.taken(here, "127.0.0.1", local=True), 75)
+        self.assertEqual(self.taken(there, "127.0.0.1", local=True), 75)
 
 
 class Standing(SynchronousTestCase):

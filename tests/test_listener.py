@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe.listener import ACCEPTED_AT_ONCE, QUEUE, REST, accept_in_turns
+from mailbe.listener import ACCEPTED_AT_ONCE, COURTESY, QUEUE, REST, accept_in_turns
 
 
 class Queue:
@@ -86,4 +86,46 @@ class Rest(SynchronousTestCase):
         self.port.doRead()
         self.port.connected = False
         self.clock.advance(REST)
+        self.assertFalse(self.port.reading)
+
+
+class Courtesy(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock, self.port, self.ahead = Clock(), Port(), True
+        accept_in_turns(self.port, self.clock, 1, lambda: self.ahead)
+
+    def test_who_is_not_ahead_takes_one_at_a_time(self) -> None:
+        self.ahead = False
+        for _ in range(10):
+            self.port.doRead()
+            self.assertEqual(self.port.numberAccepts - 20, 1)
+        self.assertEqual(self.port.accepted, 10)
+
+    def turn(self) -> None:
+        """One turn of the reactor: what is called later now is for the next one, when clients were looked at."""
+        due = [call for call in self.clock.getDelayedCalls() if call.getTime() <= self.clock.seconds() + COURTESY]
+        for call in due:
+            work = call.func
+            call.cancel()
+            work()
+
+    def test_who_is_ahead_leaves_a_client_to_others_for_a_moment_and_no_longer(self) -> None:
+        self.port.doRead()
+        self.assertEqual((self.port.accepted, self.port.reading), (0, False))
+        self.turn()
+        self.assertTrue(self.port.reading)
+        self.port.doRead()  # it waits still
+        self.assertEqual(self.port.accepted, 1)
+
+    def test_the_next_one_is_left_to_others_again(self) -> None:
+        self.port.doRead()
+        self.turn()
+        self.turn()  # others have taken it
+        self.port.doRead()
+        self.assertEqual((self.port.accepted, self.port.reading), (0, False))
+
+    def test_a_port_that_is_closed_meanwhile_stays_so(self) -> None:
+        self.port.doRead()
+        self.port.connected = False
+        self.clock.advance(COURTESY)
         self.assertFalse(self.port.reading)

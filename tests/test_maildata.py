@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 from hypothesis import given
@@ -75,6 +77,24 @@ class Folder(SynchronousTestCase):
 
     def test_a_lock_that_cannot_be_had_is_named(self) -> None:
         self.assertRaises(Unusable, self.maildata.lock)
+
+    def test_who_comes_while_the_last_servers_workers_end_waits_for_them(self) -> None:
+        self.maildata.prepare()
+        lock = self.maildata.lock()
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        self.maildata.pid.write_text(f"{gone.pid}\n")
+        ending = threading.Timer(0.2, os.close, (lock,))
+        ending.start()
+        os.close(self.maildata.lock())
+        self.assertEqual(self.maildata.pid.read_text(), f"{os.getpid()}\n")
+
+    def test_but_not_for_ever(self) -> None:
+        self.patch(maildata, "LAST_SECONDS", 0.2)
+        self.maildata.prepare()
+        self.addCleanup(os.close, self.maildata.lock())
+        self.maildata.pid.write_text(f"{2**22 + 1}\n")  # no process ever has it (proc(5), pid_max)
+        self.assertIn(f"process {2**22 + 1}", str(self.assertRaises(Unusable, self.maildata.lock)))
 
     def test_the_lock_holds_whatever_happens_to_the_file_that_names_its_holder(self) -> None:
         self.maildata.prepare()

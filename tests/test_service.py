@@ -17,12 +17,13 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mailbe import service
+from mailbe import opening
 from mailbe.accounts import schemes
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
+from mailbe.configuration import CannotStart, Configuration
 from mailbe.maildata import Maildata
-from mailbe.service import CannotStart, Configuration, MailService
+from mailbe.service import MailService
 
 HERE = "tcp:0:interface=127.0.0.1"
 
@@ -242,7 +243,7 @@ class Refusing(SynchronousTestCase):
             def listen(self, factory: object) -> Deferred[object]:
                 return Deferred()
 
-        self.patch(service, "serverFromString", lambda reactor, description: Later())
+        self.patch(opening, "serverFromString", lambda reactor, description: Later())
         self.assertIn("--smtp", self.refused(self.mktemp(), endpoints={"smtp": ["later"]}))
 
     def test_an_error_that_nobody_expected_is_not_hidden(self) -> None:
@@ -252,6 +253,6 @@ class Refusing(SynchronousTestCase):
                 deferred.errback(ZeroDivisionError())
                 return deferred
 
-        self.patch(service, "serverFromString", lambda reactor, description: Broken())
+        self.patch(opening, "serverFromString", lambda reactor, description: Broken())
         server = MailService(configuration(self.mktemp(), endpoints={"smtp": ["broken"]}), reactor)
         self.assertRaises(ZeroDivisionError, server.privilegedStartService)

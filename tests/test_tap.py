@@ -20,8 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import tap
 from mailbe.accounts import guard
+from mailbe.configuration import DEFAULT_ENDPOINTS, CannotStart
 from mailbe.limits import Limits
-from mailbe.service import DEFAULT_ENDPOINTS, CannotStart, MailService
+from mailbe.service import MailService
+from mailbe.supervisor import Supervisor
 
 
 class OptionsCase(SynchronousTestCase):
@@ -57,7 +59,7 @@ class Parsing(OptionsCase):
             *("--password-scheme", "argon2id", "--max-size", "1000", "--wrong-passwords", "5", "--lock-seconds", "60"),
             *("--max-connections", "9", "--max-errors", "8", "--max-logins", "7", "--letter-seconds", "6"),
             *("--max-connections-per-address", "5", "--max-recipients", "400", "--max-idle-commands", "3"),
-            *("--max-memory", "5000"),
+            *("--max-memory", "5000", "--workers", "4"),
             *("--certificate", "/c.pem", "--key", "/k.pem", "--submissions", "tcp:465", "--pop3s", "tcp:995"),
         ).configuration()
         self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
@@ -68,7 +70,7 @@ class Parsing(OptionsCase):
         self.assertEqual((configuration.certificate, configuration.key), (Path("/c.pem"), Path("/k.pem")))
         self.assertEqual(configuration.endpoints, endpoints)
         self.assertEqual(configuration.limits, Limits(9, 5, 8, 3, 7, 6, 400, 1000, 5000))
-        self.assertEqual(configuration.scheme, "ARGON2ID")
+        self.assertEqual((configuration.scheme, configuration.workers), ("ARGON2ID", 4))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
 
     def test_what_is_given_is_all_that_is_opened(self) -> None:
@@ -97,6 +99,8 @@ class Parsing(OptionsCase):
             (["--max-connections", "0"], "--max-connections"),
             (["--max-connections-per-address", "-1"], "--max-connections-per-address"),
             (["--max-recipients", "99"], "--max-recipients"),
+            (["--workers", "0"], "--workers"),
+            (["--workers", "257"], "--workers"),
         ):
             status, said = self.stopped(self.parse, *wrong)
             self.assertEqual(status, 2, wrong)
@@ -138,6 +142,22 @@ class Making(OptionsCase):
         service = tap.makeService(self.parse())
         for start in (service.privilegedStartService, service.startService):
             self.assertEqual(self.stopped(start), (1, "mailbe: the port is taken\n"))
+
+    def test_one_worker_is_a_process_of_its_own_and_several_have_a_supervisor(self) -> None:
+        for words, kind in ((["--workers", "1"], MailService), (["--workers", "2"], Supervisor)):
+            self.assertIsInstance(tap.makeService(self.parse(*words)), kind)
+
+    def test_workers_write_to_the_terminal_only_where_the_log_does(self) -> None:
+        for twistd, direct in (
+            (["-n"], True),
+            (["-n", "--logfile", "-"], True),
+            (["-n", "--logfile", "mail.log"], False),
+            (["-n", "--syslog"], False),
+            ([], False),
+        ):
+            service = tap.makeService(self.parse("--workers", "2", twistd=twistd))
+            assert isinstance(service, Supervisor)
+            self.assertEqual(service._log_to_stdout, direct, twistd)
 
     def test_in_the_background_twistd_tells_it(self) -> None:
         def fail(self: MailService) -> None:

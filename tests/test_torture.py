@@ -674,7 +674,8 @@ class CommandLine(CommandCase):
 
     def test_the_rest_is_passed_on(self) -> None:
         plan, _, folder, seconds = self.ask("--maildata", "there", "torture", "--seconds", "1.5", "--connections", "30")
-        self.assertEqual((plan.senders, folder, seconds), (30, Path("there"), 1.5))
+        self.assertEqual((plan.senders, folder, seconds, plan.workers), (30, Path("there"), 1.5, 1))
+        self.assertEqual(self.ask("torture", "--workers", "3")[0].workers, 3)
 
     def test_wrong_usage_is_status_2(self) -> None:
         for arguments in (
@@ -694,6 +695,7 @@ class CommandLine(CommandCase):
             ["--seed", "x"],
             ["--connections", "0"],
             ["--connections", "1000"],
+            ["--workers", "0"],
         ):
             status, out, err = self.mailbe("torture", *arguments)
             self.assertEqual((status, out), (2, ""), arguments)

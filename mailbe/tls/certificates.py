@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -57,6 +58,17 @@ def made(folder: Path, domains: Sequence[str], now: Callable[[], float]) -> SSL.
     return _context(chain_file.certificates(), key_file.private_key(), key_file)
 
 
+def copied(certificate: Path, key: Path) -> SSL.Context:
+    """What another process has found to be good, and has copied to these two files.
+
+    :raises Unusable: where it is not.
+    """
+    chain_file, key_file = (
+        PemFile(path, "this is a copy; see to the files it was made of") for path in (certificate, key)
+    )
+    return _context(chain_file.certificates(), key_file.private_key(), key_file)
+
+
 @implementer(ITls)
 class Certificates:
     """Gives every new connection the certificate that was found last."""
@@ -68,6 +80,7 @@ class Certificates:
         """
         self._find = find
         self._context = find()
+        self._end_points: WeakKeyDictionary[SSL.Context, dict[str, bytes]] = WeakKeyDictionary()
 
     def reload(self) -> None:
         """Look again. Connections that are there keep what they have.
@@ -95,13 +108,19 @@ class Certificates:
         if connection.get_protocol_version() == SSL.TLS1_3_VERSION:
             # In TLS 1.3 no context is the same as the empty one.
             bindings["tls-exporter"] = connection.export_keying_material(BINDING_LABEL, BINDING_OCTETS)
-        leaf = connection.get_certificate(as_cryptography=True)
-        assert leaf is not None
-        if (algorithm := leaf.signature_hash_algorithm) is not None:  # Ed25519 has none, and RFC 5929 no rule
-            bindings["tls-server-end-point"] = leaf.fingerprint(
-                hashes.SHA256() if algorithm.name in WEAK_HASHES else algorithm
-            )
-        return bindings
+        context = connection.get_context()
+        if context not in self._end_points:
+            self._end_points[context] = _end_point(connection)
+        return bindings | self._end_points[context]
+
+
+def _end_point(connection: SSL.Connection) -> dict[str, bytes]:
+    leaf = connection.get_certificate(as_cryptography=True)
+    assert leaf is not None
+    algorithm = leaf.signature_hash_algorithm
+    if algorithm is None:  # of Ed25519, for which RFC 5929 has no rule
+        return {}
+    return {"tls-server-end-point": leaf.fingerprint(hashes.SHA256() if algorithm.name in WEAK_HASHES else algorithm)}
 
 
 def _context(chain: Sequence[x509.Certificate], key: PrivateKey, file: PemFile) -> SSL.Context:

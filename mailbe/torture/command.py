@@ -36,12 +36,13 @@ class Request:
     """After so many, no new round is begun."""
     seed: int | None = None
     connections: int = 8
+    workers: int = 1
 
 
 def torture(request: Request) -> int:
     """Carry it out and print what came of it; returns the exit status."""
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    return run(Plan(seed, request.connections), ways(request), request.folder, request.seconds)
+    return run(Plan(seed, request.connections, workers=request.workers), ways(request), request.folder, request.seconds)
 
 
 def ways(request: Request) -> list[tuple[Way, int]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 RULES = ("posix", "ext4")  # the values of forgetful.Rule
 MOST_ROUNDS = 10**6
 MOST_CONNECTIONS = 200  # a thread for each
+MOST_WORKERS = 16
 
 
 def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,6 +42,13 @@ def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="N",
         help="send over so many at once (%(default)s)",
     )
+    made.add_argument(
+        "--workers",
+        type=_number(1, MOST_WORKERS),
+        default=1,
+        metavar="N",
+        help="of a server with so many workers (%(default)s); of several, one may be killed alone",
+    )
     made.set_defaults(command=_torture, wrong=made.error)
 
 
@@ -59,6 +67,7 @@ def _torture(options: argparse.Namespace) -> int:
             seconds=options.seconds,
             seed=options.seed,
             connections=options.connections,
+            workers=options.workers,
         )
     )
 

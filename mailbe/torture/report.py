@@ -25,6 +25,7 @@ COUNTED = {
     "large": "  through a file of the spool",
     "in part": "not acknowledged, and in some mailboxes only",
     "deleted": "deletions acknowledged",
+    "replaced": "workers killed alone, and replaced",
 }
 WRONG = {
     Kind.MISSING: "acknowledged and missing",

@@ -1,6 +1,7 @@
 """The rounds: load, a crash at a random moment, a new start, and the account of every letter.
 
-A crash is a SIGKILL, or a power cut: then the maildata lies on a disk that forgets what was not synced.
+A crash is a SIGKILL, or a power cut: then the maildata lies on a disk that forgets what was not synced. Of a server
+with several workers a SIGKILL may hit one alone, which must be replaced.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Plan:
     senders: int = 8
     command: Sequence[str] = field(default_factory=twistd)
     """The command that starts the server, without its options."""
+    workers: int = 1
+    """How many processes serve. With several, SIGKILL hits one of them, or the supervisor, or all at once."""
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ class Ordeal:
             self._disk = way.disk(mounted, self._choices.randrange(2**32))
             root = mounted / "maildata"
         self._maildata = Maildata(root)
-        self._server = Server(root, folder, plan.command)
+        self._server = Server(root, folder, plan.command, plan.workers)
         self._ledger = Ledger()
         self._strays: set[Path] = set()  # those that were told of
         self._texts = Texts(chance(plan.seed))
@@ -152,7 +155,7 @@ class Ordeal:
             self._server.check()
         finally:
             try:
-                self._crash()
+                self._end(number)
             finally:
                 record = load.stop()
         self._recover()
@@ -162,6 +165,32 @@ class Ordeal:
         self._server.check()
         for owner in self._people.leave(NEWCOMERS):
             self._ledger.forget(owner)
+
+    def _end(self, number: int) -> None:
+        """End the server in the way of this round, while the load goes on."""
+        if self._disk is not None or self._plan.workers == 1:
+            self._crash()
+            return
+        victim = self._choices.choice(("worker", "all", "worker", "supervisor"))
+        if victim == "all":
+            self._crash()
+        elif victim == "supervisor":
+            self._server.kill_supervisor()
+        else:
+            self._lose_a_worker(number)
+
+    def _lose_a_worker(self, number: int) -> None:
+        """One worker is killed, and replaced; then the server is stopped in order, and nothing may be left over."""
+        victim = self._choices.randint(1, self._plan.workers)
+        self._server.await_worker(victim, self._server.kill_worker(victim))
+        self._server.stop()
+        self._tally.counts["replaced"] += 1
+        self._blame(self._find_strays(number))
+
+    def _find_strays(self, number: int) -> list[Fault]:
+        strays = set(left_over(self._maildata)) - self._strays
+        self._strays |= strays
+        return [Fault(Kind.STRAY, number, str(path), str(path)) for path in sorted(strays)]
 
     def _crash(self) -> None:
         if self._disk is not None:
@@ -185,9 +214,7 @@ class Ordeal:
         openings = Openings(self._server, self._people.present)
         try:
             openings.try_all()
-            strays = set(left_over(self._maildata)) - self._strays
-            self._strays |= strays
-            faults += [Fault(Kind.STRAY, number, str(path), str(path)) for path in sorted(strays)]
+            faults += self._find_strays(number)
             disk, pop3 = on_disk(self._maildata), openings.view()
         finally:
             openings.close()

@@ -23,10 +23,25 @@ ALICE, BOB = "alice@localhost", "bob@localhost"
 PASSWORDS = {ALICE: "white-rabbit-7", BOB: "mock-turtle-9"}
 PROTOCOLS = ("smtp", "submission", "pop3", "submissions", "pop3s")
 IMPLICIT_TLS = {"submission": "submissions", "pop3": "pop3s"}  # and the same without TLS before it
+WORKERS = ["--workers", os.environ["MAILBE_TEST_WORKERS"]] if "MAILBE_TEST_WORKERS" in os.environ else []
 START_SECONDS = 30
 STOP_SECONDS = 5  # what the service promises
 
 _Value = TypeVar("_Value")
+
+
+_Test = TypeVar("_Test", bound=Callable[..., None])
+
+
+def of_one_process(why: str) -> Callable[[_Test], _Test]:
+    """Leave a test out where servers have several workers, since what it asks for each does by itself."""
+
+    def mark(test: _Test) -> _Test:
+        if WORKERS:
+            test.skip = why  # type: ignore[attr-defined]
+        return test
+
+    return mark
 
 
 class Security(enum.Enum):
@@ -55,7 +70,7 @@ def environment() -> dict[str, str]:
 
 def twistd(*arguments: str) -> list[str]:
     """The command line of the service."""
-    return [str(Path(sys.executable).with_name("twistd")), "-n", "mailbe", *arguments]
+    return [str(Path(sys.executable).with_name("twistd")), "-n", "mailbe", *WORKERS, *arguments]
 
 
 def mailbe(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

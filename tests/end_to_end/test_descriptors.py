@@ -10,7 +10,7 @@ from tests.end_to_end.faults import FaultsTestCase
 from tests.end_to_end.ledger import LARGE, LATER, OK, POP3_LATER, SMALL, say
 from tests.end_to_end.letters import sender
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually, user
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually, of_one_process, user
 from tests.end_to_end.wire import Wire, encoded
 
 
@@ -56,6 +56,7 @@ class DescriptorTests(FaultsTestCase):
             wire.socket.close()
         server.stop()
 
+    @of_one_process("each worker has descriptors of its own")
     def test_when_the_process_has_none_left_letters_are_put_off_and_others_come_in_later(self) -> None:
         server, ledger = self.serve_with_ledger()
         with sender(server.submission, ALICE) as wire, Wire(server.pop3) as pop3:

@@ -8,12 +8,14 @@ import itertools
 import poplib
 import shutil
 import smtplib
+import time
 
+from mailbe.accounts.database import LOOK_LASTS
 from tests.end_to_end.faults import FaultsTestCase
 from tests.end_to_end.ledger import LARGE, LATER, NO_ROOM, OK, POP3_LATER, SMALL, Ledger, say
 from tests.end_to_end.letters import fetch, maildrop, retrieve, sender
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually, mailbe, manage, user
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually, mailbe, manage, of_one_process, user
 from tests.end_to_end.wire import Wire, encoded
 
 QUICK = ("--slowest-answer-seconds", "0")  # those who fail are not made to wait
@@ -196,15 +198,23 @@ class FetchingTests(FaultsTestCase):
 
     def test_a_letter_that_cannot_be_read_is_refused_for_now_and_stays(self) -> None:
         server, ledger = self.serve_with_letters()
+        foreign = server.mailbox("reception", BOB) / "cur" / "9.foreign"  # ours are read in one call, this one is not
+        foreign.write_text("Subject: foreign\n\nHello\n")
         with maildrop(server.pop3, BOB) as pop3:
-            whole = [retrieve(pop3, number) for number in (1, 2)]
-            for call, passes, error in (("open", 0, errno.EMFILE), ("read", 0, errno.EIO), ("read", 1, errno.EIO)):
-                for command in ("RETR 1", "TOP 1 9999"):
-                    with self.faults.failing(call, "/reception/bob@localhost/new/", error, passes=passes):
+            whole = [retrieve(pop3, number) for number in (1, 2, 3)]
+            for call, folder, number, passes, error in (
+                ("open", "new", 1, 0, errno.EMFILE),
+                ("read", "new", 1, 0, errno.EIO),
+                ("open", "cur", 3, 0, errno.EMFILE),
+                ("read", "cur", 3, 0, errno.EIO),
+                ("read", "cur", 3, 1, errno.EIO),
+            ):
+                for command in (f"RETR {number}", f"TOP {number} 9999"):
+                    with self.faults.failing(call, f"/reception/bob@localhost/{folder}/", error, passes=passes):
                         refused = self.assertRaises(poplib.error_proto, pop3._shortcmd, command)
                         self.assertRegex(refused.args[0].decode(), POP3_LATER)
                     self.assert_told(ledger)
-                self.assertEqual([retrieve(pop3, number) for number in (1, 2)], whole)
+                self.assertEqual([retrieve(pop3, number) for number in (1, 2, 3)], whole)
 
     def test_a_letter_that_cannot_be_read_to_its_end_never_looks_complete(self) -> None:
         server, ledger = self.serve_with_letters()
@@ -252,6 +262,12 @@ class AccountsTests(FaultsTestCase):
     def rcpt(self, server: Server, address: str = BOB) -> str:
         return say(server.smtp, "HELO client.test", "MAIL FROM:<>", f"RCPT TO:<{address}>")
 
+    def let_the_look_end(self) -> None:
+        """What the server has just found out of the accounts, it may believe for a moment."""
+        end = time.monotonic() + LOOK_LASTS
+        eventually(lambda: time.monotonic() > end, "that moment is over")
+
+    @of_one_process("another worker has the file open still")
     def test_accounts_that_cannot_be_read_are_nobodys_refusal(self) -> None:
         server, ledger = self.serve_with_ledger()
         file = server.maildata / "accounts.sqlite3"
@@ -259,6 +275,7 @@ class AccountsTests(FaultsTestCase):
             with self.faults.failing(call, "/accounts.sqlite3", error), Wire(server.smtp) as wire:
                 wire.reply()
                 wire.say("EHLO client.test", "MAIL FROM:<stranger@example.com>")
+                self.let_the_look_end()
                 for recipient in (BOB, "nobody@localhost"):
                     self.assertRegex(wire.say(f"RCPT TO:<{recipient}>"), LATER)
                     self.assert_told(ledger)
@@ -274,6 +291,7 @@ class AccountsTests(FaultsTestCase):
             self.assert_told(ledger, 0)
             # What the server has open of it, it closes when it has lost it.
             file.rename(file.with_name("away"))
+            self.let_the_look_end()
             self.assertRegex(self.rcpt(server), LATER)
             self.assert_told(ledger)
             file.with_name("away").rename(file)
@@ -291,6 +309,7 @@ class AccountsTests(FaultsTestCase):
         self.assertRegex(self.auth(server, PASSWORDS[BOB]), r"^235 ")
         self.assertRegex(manage(server.maildata, "list"), rf"(?m)^{BOB}\t.* 127\.0\.0\.1$")
 
+    @of_one_process("each worker remembers by itself what cannot be written")
     def test_counters_that_cannot_be_written_let_no_guesser_in(self) -> None:
         server, ledger = self.serve_with_ledger(*QUICK, "--lock-seconds", "2")
         for _ in range(2):  # then SQLite has read what there is

@@ -32,13 +32,20 @@ def auth_login(server: Server, password: str, source: str) -> str:
 def pop3_auth_plain(server: Server, password: str, source: str) -> str:
     with Wire(server.pop3, source) as wire:
         wire.reply()
-        return wire.say("AUTH PLAIN", encoded("", ALICE, password))
+        return leaving(wire, wire.say("AUTH PLAIN", encoded("", ALICE, password)))
 
 
 def user_pass(server: Server, password: str, source: str) -> str:
     with Wire(server.pop3, source) as wire:
         wire.reply()
-        return wire.say(f"USER {ALICE}", f"PASS {password}")
+        return leaving(wire, wire.say(f"USER {ALICE}", f"PASS {password}"))
+
+
+def leaving(wire: Wire, reply: str) -> str:
+    """Free the maildrop: who only hangs up may come again, to another worker, before that is noticed."""
+    if reply.startswith("+OK"):
+        wire.say("QUIT")
+    return reply
 
 
 SMTP, POP3 = (auth_plain, auth_login), (pop3_auth_plain, user_pass)

@@ -27,9 +27,10 @@ class Limits(EndToEndTestCase):
         server = self.serve("--max-connections-per-address", "3")
         with ExitStack() as stack:
             first = stack.enter_context(Wire(server.smtp))
-            for port in (server.pop3, server.ports["pop3s"]):
-                stack.enter_context(Wire(port))
-            self.assertIn("220", first.reply())
+            second, third = (stack.enter_context(Wire(port)) for port in (server.pop3, server.ports["pop3s"]))
+            third.start_tls(server.trusting())
+            for wire in (first, second, third):
+                self.assertRegex(wire.reply(), r"220|\+OK")
             for port, begins in ((server.smtp, b"421 4.7.0 "), (server.pop3, b"-ERR [SYS/TEMP] ")):
                 with Wire(port) as wire:
                     self.assertRegex(wire.rest(), rb"\A" + begins.replace(b"[", rb"\[") + rb"[^\r\n]+\r\n\Z")

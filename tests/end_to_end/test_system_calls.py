@@ -23,6 +23,7 @@ from tests.end_to_end.server import (
     Server,
     environment,
     eventually,
+    of_one_process,
     twistd,
     user,
 )
@@ -202,6 +203,7 @@ class OrderTests(TracedTestCase):
 class CarelessTests(TracedTestCase):
     """A server that leaves out one sync, whichever it is, does not pass."""
 
+    @of_one_process("workers do sync")
     def test_every_sync_that_is_left_out_is_missed(self) -> None:
         for pattern, fault in CARELESS.items():
             server = self.prepare()
@@ -211,6 +213,7 @@ class CarelessTests(TracedTestCase):
             [reply] = self.told(self.replies(server), "250 2.0.0")
             self.assertRegex("\n".join(reply.faults), fault)
 
+    @of_one_process("workers do sync")
     def test_a_deletion_that_is_not_synced_is_missed(self) -> None:
         server = self.prepare()
         send(server.start().smtp, ALICE, [BOB], letter(ALICE, [BOB], "x"), log_in=False)

@@ -53,14 +53,16 @@ class TortureCase(EndToEndTestCase):
         self.assertEqual([thread for thread in threading.enumerate() if isinstance(thread, Client)], [])
         return status, out.getvalue() + err.getvalue()
 
-    def assert_passes(self, way: Way, rounds: int) -> None:
-        status, out = self.torture(Plan(SEED), way, rounds)
+    def assert_passes(self, way: Way, rounds: int, workers: int = 1) -> str:
+        """Returns what was printed."""
+        status, out = self.torture(Plan(SEED, workers=workers), way, rounds)
         rows = self.said(out)
         self.assertEqual(status, 0, out)
         self.assertIn(f"{rounds} of {rounds}", out)
         self.assertEqual({rows[name] for name in WRONG.values()}, {0}, out)
         for key in ("acknowledged", "to several", "to new", "submitted", "deleted"):
             self.assertGreater(rows[COUNTED[key]], 0, out)
+        return out
 
     def assert_found(self, fault: str, kind: Kind, way: Way, rounds: int) -> str:
         status, out = self.torture(Plan(SEED, command=faulty.command(fault)), way, rounds)
@@ -75,6 +77,10 @@ class KillTests(TortureCase):
 
     def test_our_server_loses_nothing(self) -> None:
         self.assert_passes(self.WAY, ROUNDS)
+
+    def test_nor_do_several_workers_of_which_one_is_killed_or_all_or_their_supervisor(self) -> None:
+        out = self.assert_passes(self.WAY, ROUNDS, workers=2)
+        self.assertGreater(self.said(out)[COUNTED["replaced"]], 0, out)
 
     def test_a_server_that_acknowledges_before_it_writes(self) -> None:
         self.assert_found("acknowledges_before_it_writes", Kind.MISSING, self.WAY, ROUNDS)

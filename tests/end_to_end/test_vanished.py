@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.end_to_end.disks import DiskTestCase
 from tests.end_to_end.ledger import LARGE, LATER, OK, POP3_LATER, SMALL, Ledger, say
 from tests.end_to_end.letters import letter, sender
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually, user
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, WORKERS, Server, eventually, user
 from tests.end_to_end.wire import Wire, encoded
 
 
@@ -62,7 +62,8 @@ class VanishedTests(DiskTestCase):
 
             come_back(maildata)
             self.assertEqual(ledger.send(smtp, [ALICE, BOB]), OK)
-            ledger.check()
+            if not WORKERS:  # of several each takes away what is its own, with its next letter
+                ledger.check()
             self.assertRegex(new.say(f"USER {BOB}", f"PASS {PASSWORDS[BOB]}"), r"^\+OK 3 ")
             self.assertRegex(new.say("RETR 1"), r"^\+OK ")
             half.say(f"MAIL FROM:<{ALICE}>", f"RCPT TO:<{BOB}>", "DATA")

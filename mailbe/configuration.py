@@ -1,0 +1,52 @@
+"""What the operator has asked of a server, and what a server says that cannot do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailbe.accounts import guard
+from mailbe.limits import Limits
+from mailbe.maildata import Maildata
+
+DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
+    "smtp": ["tcp:2525:interface=127.0.0.1"],
+    "submission": ["tcp:2587:interface=127.0.0.1"],
+    "pop3": ["tcp:2110:interface=127.0.0.1"],
+    "submissions": ["tcp:2465:interface=127.0.0.1"],
+    "pop3s": ["tcp:2995:interface=127.0.0.1"],
+}
+
+
+class CannotStart(Exception):
+    """The service cannot do what it was asked for; the message says why and what to do, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the operator asked for."""
+
+    maildata: Maildata
+    scheme: str
+    """A password scheme of ``accounts.schemes``."""
+    domains: Sequence[str] = ("localhost",)
+    endpoints: Mapping[str, Sequence[str]] = field(default_factory=lambda: DEFAULT_ENDPOINTS)
+    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3, submissions, pop3s."""
+    certificate: Path | None = None
+    """The server's certificate and those that signed it, as PEM; with none, one is made."""
+    key: Path | None = None
+    """Its key."""
+    classic: bool = False
+    allow_md5: bool = False
+    limits: Limits = field(default_factory=Limits)
+    """What clients may take of us."""
+    guard: guard.Limits = field(default_factory=guard.Limits)
+    """What the guard of log-ins allows."""
+    workers: int = 1
+    """How many processes serve clients."""
+
+    @property
+    def strong(self) -> bool:
+        """Whether the password scheme may be used where strangers can reach us."""
+        return self.scheme == "ARGON2ID"

@@ -1,0 +1,145 @@
+"""What a server does once, before anybody is served: it takes its folder, finds its certificate, opens its ports."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailbe.accounts.database import Accounts
+from mailbe.configuration import CannotStart, Configuration
+from mailbe.maildata import Maildata
+from mailbe.tls import authority
+from mailbe.tls.certificates import given, made
+
+log = Logger()
+
+
+def take(maildata: Maildata, accounts: Accounts) -> int:
+    """Make the folder ours, and what is missing in it; returns the descriptor that holds its lock.
+
+    :raises Unusable:
+    """
+    maildata.prepare()
+    lock = maildata.lock()
+    if swept := maildata.sweep():
+        log.info("swept {count} letters that were cut off", count=swept)
+    accounts.open()
+    return lock
+
+
+def leave(maildata: Maildata, lock: int) -> None:
+    """Let others have the folder."""
+    with contextlib.suppress(OSError):
+        maildata.pid.unlink()
+    os.close(lock)
+
+
+def certificate_finder(asked: Configuration) -> Callable[[], SSL.Context]:
+    """What looks for the certificate, and makes it where none is given. Only the holder of the lock may call it."""
+    if asked.certificate is not None and asked.key is not None:
+        return partial(given, asked.certificate, asked.key, time.time)
+    return partial(made, asked.maildata.tls, asked.domains, time.time)
+
+
+def certificate_files(asked: Configuration) -> tuple[Path, Path]:
+    """Where the certificate and its key stand that the finder has found."""
+    if asked.certificate is not None and asked.key is not None:
+        return asked.certificate, asked.key
+    chain, key = authority.files(asked.maildata.tls)
+    return chain.path, key.path
+
+
+def listen(
+    asked: Configuration, reactor: Any, name: str, description: str, factory: IProtocolFactory
+) -> IListeningPort:
+    """Open the port of one listener.
+
+    :param description: of a Twisted endpoint.
+    :raises CannotStart:
+    """
+    option = f"--{name} {description}"
+    # The endpoints of sockets listen at once; what they could not do must be known before we go on.
+    outcome: list[IListeningPort | Failure] = []
+    serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
+    if not outcome:
+        raise CannotStart(f"{option}: this kind of endpoint cannot be used")
+    port = outcome[0]
+    if isinstance(port, Failure):
+        error = port.value
+        if not isinstance(error, (CannotListenError, OSError)):
+            port.raiseException()
+        raise CannotStart(f"{option}: {_reason(error)}; choose another address or port")
+    return port
+
+
+def check_home(asked: Configuration, name: str, description: str, port: IListeningPort) -> None:
+    """See that MD5 stays where nobody else can reach it.
+
+    :raises CannotStart:
+    """
+    if not (asked.strong or asked.allow_md5 or _is_at_home(port.getHost())):
+        raise CannotStart(
+            f"--{name} {description}: MD5 is too weak for a server that others can reach; "
+            "say --password-scheme argon2id, or --allow-md5 if you must"
+        )
+
+
+def next_step(asked: Configuration, accounts: Accounts) -> str:
+    """What the operator is to do next.
+
+    :raises TryLater:
+    """
+    if accounts.empty():
+        # In a virtual environment that is not activated, the command's name alone leads nowhere.
+        command = "mailbe" if shutil.which("mailbe") else Path(sys.executable).with_name("mailbe")
+        return f"next: {command} --maildata {asked.maildata.root} user add you@{asked.domains[0]}"
+    return "next: set up your mail program; README.md has the values for Thunderbird"
+
+
+def announce(places: int, asked: Configuration, ports: Iterable[tuple[str, IListeningPort]], step: str) -> None:
+    """Say what there is, now that clients are answered and signals are heeded.
+
+    :param places: for how many connections there are descriptors.
+    """
+    if places < asked.limits.connections:
+        log.info("there are descriptors for {count} connections; ulimit -n has more", count=places)
+    for name, port in ports:
+        log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
+    log.info("{step}", step=step)
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _is_at_home(here: IAddress) -> bool:
+    """Whether only programs on this machine can reach this address."""
+    if isinstance(here, (IPv4Address, IPv6Address)):
+        return ipaddress.ip_address(here.host.partition("%")[0]).is_loopback
+    return True
+
+
+def _printed(here: IAddress) -> str:
+    if isinstance(here, IPv6Address):
+        return f"[{here.host}]:{here.port}"
+    if isinstance(here, IPv4Address):
+        return f"{here.host}:{here.port}"
+    return os.fsdecode(here.name or b"") if isinstance(here, UNIXAddress) else str(here)
