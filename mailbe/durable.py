@@ -64,15 +64,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def lock_folder(folder: Path) -> int:
+def lock_folder(folder: Path, *, wait: bool = False) -> int:
     """An exclusive lock on a folder; it ends with its descriptor, so a crash frees it. Returns the descriptor.
 
-    :raises BlockingIOError: where another process, or another part of this one, has it.
+    :param wait: whether to wait while another process, or another part of this one, has it.
+    :raises BlockingIOError: where another has it, and that is not waited for.
     :raises OSError:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
         raise named(error, folder) from None
@@ -117,14 +118,13 @@ def make_mailbox(mailbox: Path) -> None:
 
     :raises OSError:
     """
-    above = os.open(mailbox.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = lock_folder(mailbox.parent, wait=True)  # of several processes, too, one at a time
     try:
-        fcntl.flock(above, fcntl.LOCK_EX)  # of several processes, too, one at a time
         with _making(mailbox, *(mailbox / name for name in FOLDERS)):
             sync_folder(mailbox)
             sync_folder(mailbox.parent)
     finally:
-        os.close(above)
+        os.close(lock)
 
 
 _one_maker = Lock()
@@ -201,7 +201,7 @@ class Draft:
             os.fsync(self._descriptor)
         except OSError as error:
             raise named(error, self.path) from None
-        self._close()  # letters that wait together would need a descriptor each
+        self._close()
 
     def forget(self) -> bool:
         """Forget its octets. Returns whether its name in the spool is to be taken away; that is told once."""
@@ -221,8 +221,6 @@ class Draft:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
             self._in_spool = True
-        if not self._chunks:
-            return
         octets = memoryview(b"".join(self._chunks))
         self._chunks.clear()
         try:
@@ -249,7 +247,7 @@ class Writer:
         self._call_from_thread = call_from_thread
         self._waiting: SimpleQueue[tuple[Parcel, Deferred[None]] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="mailbe writer")
-        self._made: dict[Path, Path] = {}  # mailboxes whose folders are known to be on the disk, and their new/
+        self._made: set[Path] = set()  # mailboxes whose folders are known to be on the disk
         self._left: deque[Path] = deque(maxlen=MAX_LEFT)  # names that could not be taken away
 
     def start(self) -> None:
@@ -342,7 +340,10 @@ class Writer:
         linked = 0
         try:
             for mailbox in parcel.mailboxes:
-                name = f"{self._new(mailbox)}/{parcel.name}"  # to make a Path of it takes half as long as the link
+                if mailbox not in self._made:
+                    make_mailbox(mailbox)
+                    self._made.add(mailbox)
+                name = f"{mailbox}/new/{parcel.name}"  # to make a Path of it takes half as long as the link
                 try:
                     os.link(parcel.draft.path, name)
                 except FileNotFoundError:
@@ -354,13 +355,6 @@ class Writer:
         except Exception:
             self._take_back([mailbox / "new" / parcel.name for mailbox in parcel.mailboxes[:linked]])
             raise
-
-    def _new(self, mailbox: Path) -> Path:
-        new = self._made.get(mailbox)
-        if new is None:
-            make_mailbox(mailbox)
-            new = self._made[mailbox] = mailbox / "new"
-        return new
 
     def _sync_names(self, parcel: Parcel, synced: dict[Path, Exception | None]) -> None:
         """Sync the mailboxes that ``parcel`` was linked into, but for those in ``synced``; what failed fails again."""

@@ -18,6 +18,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ _SAFE = "@+="
 _LETTER = re.compile(r"[0-9]+\.M[0-9]+P([0-9]+)Q[0-9]+(?:R[0-9a-f]+)?\.")  # as the post office names them
 LAST_SECONDS = 10.0  # that the workers of a server may take to their end when it has died
 LOOK_AGAIN = 0.05  # seconds
+MAX_REMEMBERED = 10_000  # paths of mailboxes
 MAX_FOLDER_NAME = 200  # octets; a file system allows 255, and removed/ adds the time
 
 
@@ -43,6 +45,11 @@ def folder_name(address: Address) -> str:
     """
     name = quote(str(Address(address.local.casefold(), address.domain.lower())), safe=_SAFE)
     return name if not name.startswith(".") else "%2E" + name[1:]
+
+
+@lru_cache(MAX_REMEMBERED)  # every letter and every log-in asks, and most for a few
+def _mailbox(root: Path, kind: str, address: Address) -> Path:
+    return root / kind / folder_name(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +76,11 @@ class Maildata:
 
     def reception(self, address: Address) -> Path:
         """The mailbox of what arrived for ``address``."""
-        return self.root / "reception" / folder_name(address)
+        return _mailbox(self.root, "reception", address)
 
     def envoi(self, address: Address) -> Path:
         """The mailbox of what ``address`` sent."""
-        return self.root / "envoi" / folder_name(address)
+        return _mailbox(self.root, "envoi", address)
 
     def prepare_root(self) -> None:
         """Make the folder itself, and nothing in it: what the accounts need.

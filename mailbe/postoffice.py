@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -33,7 +32,6 @@ from mailbe.maildata import Maildata
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
 POSTMASTER = "postmaster"  # RFC 5321 4.5.1: every domain has one
-MAX_CACHED = 10_000  # paths of mailboxes, of each kind
 MAX_HOST = 24  # octets in a name: a unique-id has room for 70 (RFC 1939 7)
 
 
@@ -71,6 +69,7 @@ class PostOffice:
         """:param memory: octets of a letter on its way in that are kept in memory.
         :param now: the time in seconds since 1970; letters are named after it.
         """
+        self._maildata = maildata
         self._spool = maildata.spool
         self._accounts = accounts
         self._first_domain = domains[0]
@@ -78,8 +77,6 @@ class PostOffice:
         self._writer = writer
         self._memory = memory
         self._now = now
-        self._reception = lru_cache(MAX_CACHED)(maildata.reception)
-        self._envoi = lru_cache(MAX_CACHED)(maildata.envoi)
         self._numbers = itertools.count()
         # A clock that is set back comes by the same time again, and in containers every process id may be the same.
         self._run = secrets.token_hex(4)
@@ -90,10 +87,10 @@ class PostOffice:
             raise RelayDenied
         account = self._accounts.at(recipient, lately=True)
         if account is not None:
-            return Mailbox(self._reception(account.address))
+            return Mailbox(self._maildata.reception(account.address))
         if recipient.local.lower() == POSTMASTER:
             # Kept until an account of that name is made, which then finds it.
-            return Mailbox(self._reception(Address(POSTMASTER, recipient.domain.lower())))
+            return Mailbox(self._maildata.reception(Address(POSTMASTER, recipient.domain.lower())))
         raise NoSuchMailbox
 
     def postmaster(self) -> Address:
@@ -106,7 +103,7 @@ class PostOffice:
     def letter(self, envelope: Envelope) -> ILetter:
         mailboxes = [cast(Mailbox, destination).path for destination in envelope.destinations]
         if envelope.submitter is not None:
-            mailboxes.append(self._envoi(envelope.submitter.address))
+            mailboxes.append(self._maildata.envoi(envelope.submitter.address))
         seconds, fraction = divmod(self._now(), 1)
         number = next(self._numbers)
         id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}R{self._run}.{self._host}"

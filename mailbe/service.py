@@ -66,6 +66,7 @@ class Serving(Service):
         self._places = Places(configuration.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0], board)
         self._turns = Turns(reactor)
         self._listeners: list[Listener] = []
+        self._ports: list[tuple[str, IListeningPort]] = []  # each with its listener's name
         self._stopping = False
 
     def furnish(self, find_certificate: Callable[[], SSL.Context]) -> None:
@@ -122,7 +123,7 @@ class Serving(Service):
 
     async def _close_ports(self) -> None:
         """Take no more clients."""
-        raise NotImplementedError
+        await gatherResults([maybeDeferred(port.stopListening) for _, port in self._ports])
 
     def _beginnings(self) -> dict[str, Begin]:
         """How each kind of listener begins a conversation."""
@@ -174,7 +175,6 @@ class MailService(Serving):
 
     def __init__(self, configuration: Configuration, reactor: Any) -> None:
         super().__init__(configuration, reactor)
-        self._ports: list[tuple[str, IListeningPort]] = []
         self._lock: int | None = None
 
     def privilegedStartService(self) -> None:
@@ -212,9 +212,6 @@ class MailService(Serving):
         await super()._stop()
         if self._lock is not None:
             leave(self._maildata, self._lock)
-
-    async def _close_ports(self) -> None:
-        await gatherResults([maybeDeferred(port.stopListening) for _, port in self._ports])
 
     def _listen(self, name: str, description: str) -> None:
         port = listen(self._configuration, self._reactor, name, description, self.factory(name))

@@ -46,7 +46,6 @@ class WorkerService(Serving):
         super().__init__(task.configuration, reactor, self._board)
         self._task = task
         self._line = line
-        self._ports: list[Any] = []
 
     def startService(self) -> None:
         """Begin to serve.
@@ -64,13 +63,12 @@ class WorkerService(Serving):
             port = self._reactor.adoptStreamPort(door.descriptor, door.family, self.factory(door.listener))
             os.close(door.descriptor)  # the port has one of its own
             accept_in_turns(port, self._reactor, ACCEPTED_AT_ONCE, self._board.is_ahead)
-            self._ports.append(port)
+            self._ports.append((door.listener, port))
         self._board.serve()
         super().startService()
 
     async def _close_ports(self) -> None:
-        for port in self._ports:
-            await port.stopListening()
+        await super()._close_ports()
         self._line.say(Deaf())
 
 

@@ -23,7 +23,7 @@ from mailbe.maildata import Maildata
 from mailbe.service import MailService
 from tests.dialogue import Transport
 from tests.fakes import Pace, verifier
-from tests.storage import ALICE, BOB, PromptWriter
+from tests.storage import ALICE, BOB, PromptWriter, files
 
 PASSWORDS = {ALICE: b"white-rabbit", BOB: b"mock-turtle"}
 PATIENT = guard.Limits(wrong_passwords=1_000_000, address_failures=1_000_000, slowest_answer_seconds=0)
@@ -159,13 +159,7 @@ class Premises:
 
     def files(self) -> list[str]:
         """All letters, in mailboxes and on their way, by path."""
-        root = self.maildata.root
-        return sorted(
-            str(path.relative_to(root))
-            for folder in ("reception", "envoi", "spool")
-            for path in (root / folder).rglob("*")
-            if path.is_file()
-        )
+        return files(self.maildata)
 
     def letters(self, kind: str, user: str) -> list[bytes]:
         """What lies in the mailbox ``<kind>/<user>@localhost``, oldest first."""

@@ -58,10 +58,14 @@ class Office:
 
     def files(self) -> list[str]:
         """All files below reception, envoi and spool, by path."""
-        root = self.maildata.root
-        return sorted(
-            str(path.relative_to(root))
-            for folder in ("reception", "envoi", "spool")
-            for path in (root / folder).rglob("*")
-            if path.is_file()
-        )
+        return files(self.maildata)
+
+
+def files(maildata: Maildata) -> list[str]:
+    """All files below reception, envoi and spool, by path."""
+    return sorted(
+        str(path.relative_to(maildata.root))
+        for folder in ("reception", "envoi", "spool")
+        for path in (maildata.root / folder).rglob("*")
+        if path.is_file()
+    )

@@ -7,6 +7,7 @@ else sees any of it, and nothing is left.
 
 from __future__ import annotations
 
+import abc
 import os
 import re
 import shlex
@@ -50,20 +51,21 @@ class Unpacked(Peer):
             return "needs unshare -m, which is not allowed here"
         return ""
 
+    @abc.abstractmethod
     def configuration(self, users: Sequence[str]) -> tuple[str, str]:
         """What stands in which file below /etc."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def arguments(self) -> list[str]:
-        raise NotImplementedError
+        """Those of the daemon's command line."""
 
     @property
     def spool(self) -> Path:
         return self.folder / "spool"
 
+    @abc.abstractmethod
     def queued(self) -> Sequence[Path]:
         """The folders in which letters wait."""
-        raise NotImplementedError
 
     def mailbox(self, user: str) -> Path:
         return self.folder / "mail" / user
