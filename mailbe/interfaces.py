@@ -65,9 +65,11 @@ class LetterGone(Exception):
 class Login(UsernamePassword):
     """A name and a password as they came over the wire, and the address of the peer they came from."""
 
-    def __init__(self, username: bytes, password: bytes, peer: str) -> None:
+    def __init__(self, username: bytes, password: bytes, peer: str, *, maildrop: bool = False) -> None:
+        """:param maildrop: whether the name is a maildrop's, see ``sent``, or else an account's."""
         super().__init__(username, password)
         self.peer = peer
+        self.maildrop = maildrop
 
 
 class IProof(ICredentials):
@@ -75,6 +77,7 @@ class IProof(ICredentials):
 
     username: bytes = Attribute("The name that the client gave.")
     peer: str = Attribute("The address of the peer; empty where it has none.")
+    maildrop: bool = Attribute("Whether the name is a maildrop's, see ``sent``, or else an account's.")
 
     def prove(verifier: str, admit: Callable[[], object]) -> Awaitable[bool]:
         """Have the client prove, once, that it knows the password that ``verifier`` was made of.

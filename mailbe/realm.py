@@ -14,6 +14,7 @@ from mailbe.interfaces import IMaildrop, ISubmitter
 from mailbe.maildata import Maildata
 from mailbe.maildir import Maildrops
 from mailbe.postoffice import Submitter
+from mailbe.sent import parse_avatar_id
 
 Avatar = tuple[type[Interface], object, Callable[[], None]]
 
@@ -27,13 +28,14 @@ class Realm:
         self._maildrops = maildrops
 
     def requestAvatar(self, avatarId: bytes | tuple[()], mind: object, *interfaces: type[Interface]) -> Any:
-        address = Address.parse(bytes(avatarId).decode("ascii"))
+        address, sent = parse_avatar_id(bytes(avatarId))
         if ISubmitter in interfaces:
             return ISubmitter, Submitter(address), lambda: None
         if IMaildrop in interfaces:
-            return Deferred.fromCoroutine(self._maildrop(address))
+            return Deferred.fromCoroutine(self._maildrop(address, sent=sent))
         raise NotImplementedError(interfaces)  # what twisted.cred asks for
 
-    async def _maildrop(self, address: Address) -> Avatar:
-        maildrop = await self._maildrops.open(self._maildata.reception(address))
+    async def _maildrop(self, address: Address, *, sent: bool) -> Avatar:
+        mailbox = self._maildata.envoi(address) if sent else self._maildata.reception(address)
+        maildrop = await self._maildrops.open(mailbox)
         return IMaildrop, maildrop, maildrop.close

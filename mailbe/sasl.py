@@ -48,6 +48,8 @@ class Client:
     """Its IP address; empty where it has none."""
     channel_binding: Mapping[str, bytes]
     """The bindings to the TLS channel below, by type (RFC 5056); none where there is no TLS."""
+    maildrop: bool = False
+    """Whether it names a maildrop, see ``sent``, or else an account."""
 
     async def respond(self, challenge: bytes) -> bytes:
         """The response to a challenge, both without their base64.
@@ -65,7 +67,7 @@ async def plain(client: Client, initial: bytes | None) -> Login:
         raise Malformed("PLAIN takes [authzid] NUL name NUL password")
     acting_for, name, password = fields
     _check_for_oneself(acting_for, name)
-    return Login(name, password, client.peer)
+    return Login(name, password, client.peer, maildrop=client.maildrop)
 
 
 async def login(client: Client, initial: bytes | None) -> Login:
@@ -77,7 +79,7 @@ async def login(client: Client, initial: bytes | None) -> Login:
     password = await client.respond(b"Password:")
     if not name or b"\0" in name or b"\0" in password:
         raise Malformed("LOGIN takes a name and a password")
-    return Login(name, password, client.peer)
+    return Login(name, password, client.peer, maildrop=client.maildrop)
 
 
 # RFC 5802 7. Extensions that we do not know are ignored, but for m, which says that they may not be.
@@ -127,6 +129,7 @@ class Proof:
     def __init__(self, client: Client, username: bytes, client_first: str, binding: bytes, nonce: str) -> None:
         self.username = username
         self.peer = client.peer
+        self.maildrop = client.maildrop
         self._client = client
         self._client_first = client_first
         self._binding = binding

@@ -73,7 +73,8 @@ class Stage:
     ``smtp`` (unless told otherwise), ``submission``, ``pop3``; ``classic``; ``remote``: the client is
     on another machine; ``small``: letters of at most 100 octets; ``full``, ``broken``, ``bug``: storage fails;
     ``later``: nobody can log in now; ``mail``: alice has two letters; ``busy``: and has them open elsewhere;
-    ``hashes``: an account has no SCRAM verifier; ``tls``: there is TLS; ``implicit``: from the first octet;
+    ``sent``: and has sent one; ``hashes``: an account has no SCRAM verifier; ``tls``: there is TLS; ``implicit``:
+    from the first octet;
     ``segment``: what is one segment must come as one; ``patient``: a letter may take any time; ``strict``: the
     ``LIMITS`` are low.
     """
@@ -92,6 +93,8 @@ class Stage:
         if "mail" in self.words:
             drop.letters = {f"uid-{number}": letter for number, letter in enumerate(LETTERS, 1)}
         drop.busy = "busy" in self.words
+        if "sent" in self.words:
+            self.world.envoi["alice@localhost"].letters = {"uid-sent": b"Subject: sent\r\n\r\nBye\r\n"}
         self.checker = FakeChecker(self.world)
         if "later" in self.words:
             self.checker.failure = TryLater("accounts")

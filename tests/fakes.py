@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from mailbe import sent
 from mailbe.address import Address
 from mailbe.interfaces import (
     Destination,
@@ -183,10 +184,11 @@ class FakeRealm:
         self._world = world
 
     def requestAvatar(self, avatarId: bytes | tuple[()], mind: object, *interfaces: Any) -> Any:
-        name = bytes(avatarId).decode()
+        address, of_sent = sent.parse_avatar_id(bytes(avatarId))
         if ISubmitter in interfaces:
-            return ISubmitter, FakeSubmitter(Address.parse(name)), lambda: None
-        return Deferred.fromCoroutine(self._maildrop(self._world.reception[name]))
+            return ISubmitter, FakeSubmitter(address), lambda: None
+        drops = self._world.envoi if of_sent else self._world.reception
+        return Deferred.fromCoroutine(self._maildrop(drops[address.key]))
 
     async def _maildrop(self, drop: Drop) -> tuple[Any, FakeMaildrop, Callable[[], None]]:
         if drop.busy:
@@ -229,6 +231,9 @@ class FakeChecker:
         if self.failure is not None:
             raise self.failure
         address, password = self._account(credentials.username)
+        owner = sent.owner(credentials.username) if credentials.maildrop and password is None else None
+        if owner is not None:
+            address, password = self._account(owner)
         if IProof.providedBy(credentials):
             fits = await credentials.prove(verifier(password or b"nobody's"), lambda: None)
         else:
@@ -236,7 +241,7 @@ class FakeChecker:
         await self._world.pace.wait()
         if password is None or not fits:
             raise UnauthorizedLogin
-        return address.encode()
+        return sent.avatar_id(Address.parse(address), sent=owner is not None)
 
     def _account(self, name: bytes) -> tuple[str, bytes | None]:
         for address, password in self._world.passwords.items():

@@ -418,6 +418,93 @@ class Everything:
         return True
 
 
+class SentCopies(CheckerCase):
+    """A maildrop's name, ``alice+envoi``, is the account's own wherever a log-in is judged."""
+
+    limits = Limits()
+    sent = b"Alice@localhost +envoi"
+
+    def log_in(self, name=b"alice+envoi", password=PASSWORD, maildrop=True):
+        return self.checker.requestAvatarId(Login(name, password, PEER, maildrop=maildrop))
+
+    def prove(self, name, **more):
+        self.proof = Proof(name, **more)
+        self.proof.maildrop = True
+        return self.checker.requestAvatarId(self.proof)
+
+    def failed(self, result):
+        self.clock.advance(10)
+        return self.failureResultOf(result).value
+
+    def test_every_spelling_of_the_account_has_it(self):
+        for name in (b"alice+envoi", b"ALICE+ENVOI@LocalHost", b'"Alice+envoi"@localhost'):
+            self.assertEqual(self.successResultOf(self.log_in(name)), self.sent)
+            self.assertEqual(self.successResultOf(self.prove(name)), self.sent)
+        self.assertEqual(self.successResultOf(self.log_in(b"alice")), b"Alice@localhost")
+
+    def test_a_log_in_to_one_maildrop_is_remembered_for_the_other(self):
+        self.successResultOf(self.log_in(b"alice"))
+        hashes = self.hashes()
+        self.successResultOf(self.log_in())
+        self.assertEqual(hashes, [])
+
+    def test_it_is_a_name_for_a_maildrop_alone(self):
+        self.assertIsInstance(self.failed(self.log_in(maildrop=False)), UnauthorizedLogin)
+        plain = UsernamePassword(b"alice+envoi", PASSWORD)
+        self.assertIsInstance(self.failed(self.checker.requestAvatarId(plain)), UnauthorizedLogin)
+
+    def test_an_account_that_is_named_so_is_meant(self):
+        other, password = Address("alice+envoi", "localhost"), b"another"
+        self.accounts.add(other, schemes.hash_password(password, "MD5-CRYPT"), VERIFIER)
+        self.assertEqual(self.successResultOf(self.log_in(password=password)), b"alice+envoi@localhost")
+        self.assertEqual(self.successResultOf(self.prove(b"alice+envoi")), b"alice+envoi@localhost")
+        self.assertIsInstance(self.failed(self.log_in()), UnauthorizedLogin)
+        self.clock.advance(3600)
+        double = self.log_in(b"alice+envoi+envoi@localhost", password)
+        self.assertEqual(self.successResultOf(double), b"alice+envoi@localhost +envoi")
+
+    def test_one_that_is_made_during_the_log_in_is_judged_by_its_own_password(self):
+        verify = schemes.verify
+
+        def meanwhile(*args):
+            if self.accounts.at(Address("alice+envoi", "localhost")) is None:
+                self.accounts.add(Address("alice+envoi", "localhost"), plain_md5(b"another"), VERIFIER)
+            return verify(*args)
+
+        self.patch(schemes, "verify", meanwhile)
+        self.assertIsInstance(self.failed(self.log_in()), UnauthorizedLogin)
+        self.accounts.remove(Address("alice+envoi", "localhost"))
+        made = lambda: meanwhile(b"", plain_md5(b""))  # noqa: E731
+        self.assertIsInstance(self.failed(self.prove(b"alice+envoi", meanwhile=made)), TryLater)
+
+    def test_wrong_passwords_count_as_the_account_s(self):
+        for password, name in ((b"1", b"alice+envoi"), (b"2", b"alice"), (b"3", b"Alice+Envoi@localhost")):
+            self.assertIsInstance(self.failed(self.log_in(name, password)), UnauthorizedLogin)
+        for name in (b"alice", b"alice+envoi"):
+            self.assertIsInstance(self.failed(self.log_in(name)), Locked)
+
+    def test_the_same_wrong_password_for_both_counts_once(self):
+        for name in (b"alice", b"alice+envoi") * 4:
+            self.assertIsInstance(self.failed(self.log_in(name, b"typo")), UnauthorizedLogin)
+
+    def test_a_name_that_nobody_has_is_counted_alike(self):
+        for password, name in ((b"1", b"ghost+envoi"), (b"2", b"ghost"), (b"3", b"ghost+ENVOI@localhost")):
+            self.assertIsInstance(self.failed(self.log_in(name, password)), UnauthorizedLogin)
+        for name in (b"ghost", b"ghost+envoi"):
+            self.assertIsInstance(self.failed(self.log_in(name)), Locked)
+
+    def test_salts_do_not_tell_who_exists(self):
+        self.checker = self.checker_of("MD5-CRYPT")
+        asked = {}
+        for name in (b"alice", b"ghost"):
+            for spelling in (b"%s", b"%s+envoi", b"%s+ENVOI@localhost", b"%s+envoi+envoi"):
+                self.failed(self.prove(spelling % name, verifiers=()))
+                asked.setdefault(name, []).append(self.proof.asked)
+                self.clock.advance(3 * 86400)
+        for salts in asked.values():
+            self.assertEqual([salt == salts[0] for salt in salts], [True, True, True, False])
+
+
 class Spellings(CheckerCase):
     """What is one name where accounts are looked up is one name for strangers too, and what is not is not."""
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import mailbe
 
 PACKAGE = Path(mailbe.__file__).parent
-GROUND = {"address", "dots", "peers", "trace", "__init__"}
+GROUND = {"address", "dots", "peers", "sent", "trace", "__init__"}
 SEAMS = GROUND | {"interfaces"}
 TALK = SEAMS | {"session", "limits", "conversation", "listener", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "address": set(),
     "dots": GROUND,
     "peers": GROUND,
+    "sent": GROUND,
     "trace": GROUND,
     "interfaces": GROUND,
     "board": GROUND,
@@ -58,7 +59,7 @@ MAY_IMPORT = {
     "cli": SEAMS | {"accounts", "maildata", "torture"},
     "__init__": set(),
 }
-STANDARD_LIBRARY_ONLY = {"address", "dots", "peers", "trace"}
+STANDARD_LIBRARY_ONLY = {"address", "dots", "peers", "sent", "trace"}
 HOLD_THE_REACTOR = {"tap", "cli", "worker"}
 
 

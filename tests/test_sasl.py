@@ -339,6 +339,15 @@ class OverTheWire(SynchronousTestCase):
             client.set_server_final(wire.challenged(reply))
             self.assertTrue(wire.say(b"").startswith(wire.welcome))
 
+    def test_a_maildrop_s_name_is_known_to_pop3_alone(self) -> None:
+        for name in ("alice+envoi", "ALICE+Envoi@localhost"):
+            smtp, pop3 = self.wires()
+            client, reply = pop3.prove(name, "secret")
+            client.set_server_final(pop3.challenged(reply))
+            self.assertTrue(pop3.say(b"").startswith(pop3.welcome))
+            _, reply = smtp.prove(name, "secret")
+            self.assertTrue(reply.startswith(smtp.refusal))
+
     def test_it_sees_who_only_says_to_be_its_server(self) -> None:
         for wire in self.wires():
             client, reply = wire.prove("alice", "secret")

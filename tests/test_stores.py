@@ -30,6 +30,7 @@ from mailbe.interfaces import (
 )
 from mailbe.maildir import Maildrops
 from mailbe.realm import Realm
+from mailbe.sent import avatar_id
 from tests.fakes import FakePostOffice, FakeRealm, World
 from tests.storage import ALICE, BOB, Office, at_once
 
@@ -56,9 +57,9 @@ class StoreContract:
         letter.discard()
         return str(letter.id)
 
-    def open(self: Any, address: Address) -> tuple[IMaildrop, Any]:
+    def open(self: Any, address: Address, *, sent: bool = False) -> tuple[IMaildrop, Any]:
         interface, maildrop, close = self.successResultOf(
-            self.realm.requestAvatar(str(address).encode(), None, IMaildrop)
+            self.realm.requestAvatar(avatar_id(address, sent=sent), None, IMaildrop)
         )
         self.assertIs(interface, IMaildrop)
         verifyObject(IMaildrop, maildrop)
@@ -102,6 +103,26 @@ class StoreContract:
         self.failureResultOf(self.realm.requestAvatar(b"alice@localhost", None, IMaildrop), MaildropBusy)
         close()
         self.open(ALICE)
+
+    def test_what_was_sent_is_a_maildrop_of_its_own(self: Any) -> None:
+        _, alice, _ = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
+        id = self.deliver(b"a\r\n", BOB, submitter=alice)
+        received, close_received = self.open(ALICE)
+        sent, close_sent = self.open(ALICE, sent=True)
+        self.assertEqual((len(received.sizes), len(sent.sizes), sent.uid(0)), (0, 1, id))
+        self.failureResultOf(self.realm.requestAvatar(avatar_id(ALICE, sent=True), None, IMaildrop), MaildropBusy)
+        self.deliver(b"b\r\n", BOB, submitter=alice)  # who sends does not wait for who reads
+        self.successResultOf(Deferred.fromCoroutine(sent.delete([0])))
+        close_sent()
+        sent, _ = self.open(ALICE, sent=True)
+        self.assertEqual(len(sent.sizes), 1)
+        self.assertTrue(b"".join(sent.read(0)).endswith(b"b\r\n"))
+        close_received()
+        self.assertEqual(len(self.open(BOB)[0].sizes), 2)
+
+    def test_who_has_sent_nothing_has_an_empty_maildrop_of_it(self: Any) -> None:
+        maildrop, _ = self.open(BOB, sent=True)
+        self.assertEqual((list(maildrop.sizes), maildrop.octets), ([], 0))
 
     def test_what_is_deleted_is_gone_and_the_others_are_not(self: Any) -> None:
         ids = [self.deliver(b"a\r\n", ALICE) for _ in range(3)]

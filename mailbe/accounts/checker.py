@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
+from typing import NamedTuple
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
@@ -26,6 +27,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailbe import sent
 from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts
 from mailbe.accounts.guard import Admission, Guard, Locked, Visit
@@ -76,10 +78,10 @@ class MD5Checker:
         self._remembered: OrderedDict[bytes, float] = OrderedDict()  # digest -> when it ends
 
     def requestAvatarId(self, credentials: UsernamePassword | IProof) -> Deferred[bytes | tuple[()]]:
-        """The address, in ASCII, of the account that name and password belong to.
+        """``sent.avatar_id`` of the account that name and password belong to.
 
         ``credentials`` is a ``mailbe.interfaces.Login`` or an ``IProof``; of a plain ``UsernamePassword`` no peer
-        is known.
+        is known, and its name is no maildrop's.
 
         The Deferred fails with ``UnauthorizedLogin``, with ``Locked`` or another ``TryLater`` where it cannot be
         told now, or with what ``IProof.prove`` raises.
@@ -91,10 +93,8 @@ class MD5Checker:
         error: Exception
         try:
             if IProof.providedBy(credentials):
-                account = await self._proved(credentials, peer)
-            else:
-                account = await self._verified(credentials.username, credentials.password, peer)
-            return str(account.address).encode("ascii")
+                return await self._proved(credentials, peer)
+            return await self._verified(credentials, peer)
         except Locked as locked:
             error, reason, delay = locked, locked.reason, locked.delay
         except _Wrong as wrong:
@@ -103,42 +103,44 @@ class MD5Checker:
         await self._pause(delay)
         raise error
 
-    async def _verified(self, username: bytes, password: bytes, peer: str) -> Account:
-        account = self._look_up(username)
-        visit = self._guard.visit(account, username, peer)
-        if account is not None and self._remembers(account, password):
+    async def _verified(self, credentials: UsernamePassword, peer: str) -> bytes:
+        account, name, of_sent = self._look_up(credentials)
+        visit = self._guard.visit(account, name, peer)
+        if account is not None and self._remembers(account, credentials.password):
             await self._pause(await self._let_in(visit, self._guard.admit(visit, same_look=True)))
-            return account
+            return sent.avatar_id(account.address, sent=of_sent)
         # One try at a time for each address, and few in all: of many at once most would be hashed for nothing, as the
         # guard stops them after the first, and keep others waiting.
         async with self._turn(visit.origin):
-            account, delay = await self._tried(username, password, peer)
+            avatar_id, delay = await self._tried(credentials, peer)
         await self._pause(delay)  # when the turn is over: others need not wait for it
-        return account
+        return avatar_id
 
-    async def _tried(self, username: bytes, password: bytes, peer: str) -> tuple[Account, float]:
-        """Whose password it is, and how many seconds the answer is to wait."""
-        account = self._look_up(username)
+    async def _tried(self, credentials: UsernamePassword, peer: str) -> tuple[bytes, float]:
+        """The avatar's id, and how many seconds the answer is to wait."""
+        password = credentials.password
+        meant = self._look_up(credentials)
         while True:
-            visit = self._guard.visit(account, username, peer)
+            account = meant.account
+            visit = self._guard.visit(account, meant.name, peer)
             admission = self._guard.admit(visit)
             if account is not None and self._remembers(account, password):
-                return account, await self._let_in(visit, admission)
+                return sent.avatar_id(account.address, sent=meant.sent), await self._let_in(visit, admission)
             cost = self._cost()
             fits = await self._off_reactor(partial(self._fits, password, account, cost))
-            judged, account = account, self._look_up(username)
-            if account != judged:
+            judged, meant = meant, self._look_up(credentials)
+            if meant != judged:
                 continue  # changed while we were hashing: judge what it is now
             if account is None or not fits:
                 raise await self._wrong(visit, password)
             delay = await self._let_in(visit, self._guard.admit(visit))
             account = await self._renewed(account, password)
             self._remember(account, password)
-            return account, delay
+            return sent.avatar_id(account.address, sent=meant.sent), delay
 
-    async def _proved(self, proof: IProof, peer: str) -> Account:
-        account = self._look_up(proof.username)
-        visit = self._guard.visit(account, proof.username, peer)
+    async def _proved(self, proof: IProof, peer: str) -> bytes:
+        account, name, of_sent = self._look_up(proof)
+        visit = self._guard.visit(account, name, peer)
         self._guard.admit(visit)
         verifier = account.scram if account is not None else None
         proven = await proof.prove(
@@ -147,11 +149,11 @@ class MD5Checker:
         )
         if account is None or verifier is None or not proven:
             raise await self._wrong(visit, None)
-        now = self._look_up(proof.username)
+        now = self._look_up(proof).account
         if now is None or (now.id, now.scram) != (account.id, verifier):
             raise TryLater(f"{account.address} was changed during its log-in")
         await self._pause(await self._let_in(visit, self._guard.admit(visit)))
-        return account
+        return sent.avatar_id(account.address, sent=of_sent)
 
     async def _let_in(self, visit: Visit, admission: Admission) -> float:
         """Write a good log-in down; returns how many seconds its answer is to wait."""
@@ -217,9 +219,18 @@ class MD5Checker:
             self._nobodys_records[scheme] = schemes.hash_password(secrets.token_hex().encode(), scheme)
         return self._nobodys_records[scheme]
 
-    def _look_up(self, username: bytes) -> Account | None:
+    def _look_up(self, credentials: UsernamePassword | IProof) -> _Meant:
+        name = credentials.username
+        account = self._named(name)
+        if account is None and getattr(credentials, "maildrop", False):
+            owner = sent.owner(name)
+            if owner is not None:
+                return _Meant(self._named(owner), owner, sent=True)
+        return _Meant(account, name, sent=False)
+
+    def _named(self, name: bytes) -> Account | None:
         try:
-            return self._accounts.named(username.decode())
+            return self._accounts.named(name.decode())
         except UnicodeDecodeError:
             return None
 
@@ -279,6 +290,17 @@ class MD5Checker:
     def _digest(self, account: Account, password: bytes) -> bytes:
         # Neither a number nor a record has a NUL, so no two log-ins give the same octets.
         return blake2b(f"{account.id}\0{account.record}\0".encode() + password, key=self._key).digest()
+
+
+class _Meant(NamedTuple):
+    """Whom a name means."""
+
+    account: Account | None
+    name: bytes
+    """The account's, though there be none: for the guard it is the same as without ``+envoi``, or it would be one more
+    name to guess passwords with."""
+    sent: bool
+    """Whether what the account has sent is meant."""
 
 
 class _Wrong(Exception):

@@ -114,7 +114,7 @@ class Authorization(State):
         if self._name is None:
             raise Refusal("say USER first")
         name, self._name = self._name, None
-        return await self._log_in(Login(name, password, self._wire.peer))
+        return await self._log_in(Login(name, password, self._wire.peer, maildrop=True))
 
     async def auth(self, mechanism: bytes | None, initial: bytes | None) -> Reply:
         """Log in by a SASL mechanism; without one, say which there are (RFC 1734's habit, still in use)."""
@@ -124,7 +124,7 @@ class Authorization(State):
         if mechanism.decode() not in self._mechanisms:
             raise Refusal("this mechanism is not known here")
         try:
-            client = sasl.Client(self._challenge, self._wire.peer, self._wire.channel_binding)
+            client = sasl.Client(self._challenge, self._wire.peer, self._wire.channel_binding, maildrop=True)
             return await self._log_in(await sasl.exchange(mechanism, initial, client))
         except sasl.Cancelled:
             raise Refusal("as you wish: no log-in") from None
