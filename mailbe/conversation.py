@@ -22,16 +22,13 @@ however long one takes; of a client that sends ahead all the same nothing more i
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Coroutine, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -45,6 +42,7 @@ from zope.interface import implementer
 
 from mailbe.interfaces import TryLater
 from mailbe.limits import Patience, Turns
+from mailbe.peers import who, why_no_tls
 from mailbe.session import Body, Farewell, ISession, LineTooLong, PeerGone, Refusal, Reply
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ class Conversation(LineReceiver):
             # With Nagle's algorithm, a reply that follows another waits for the client's delayed ACK.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self.peer, self._local = _who(self.transport.getPeer())
+        self.peer, self._local = who(self.transport.getPeer())
         self.session = self._listener.begin(self)
         self._has_place = self._listener.places.take(self.peer, local=self._local)
         if not self._has_place:
@@ -195,7 +193,7 @@ class Conversation(LineReceiver):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         if self._shaking_hands and reason is not None and reason.check(SSL.Error):
-            log.info("no TLS with {peer}: {why}", peer=self.peer, why=_why(reason.value))
+            log.info("no TLS with {peer}: {why}", peer=self.peer, why=why_no_tls(reason.value))
         self._hung_up = True
         self.clearLineBuffer()
         self._set_alarm(None)
@@ -211,6 +209,11 @@ class Conversation(LineReceiver):
             self._ended()
 
     # What sessions call.
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the client is on this machine."""
+        return self._local
 
     @property
     def private(self) -> bool:
@@ -509,23 +512,3 @@ class Conversation(LineReceiver):
             self.transport.loseWriteConnection()
         else:
             self.transport.loseConnection()
-
-
-def _who(peer: IAddress) -> tuple[str, bool]:
-    if not isinstance(peer, (IPv4Address, IPv6Address)):
-        return "", True
-    return _host(peer.host)
-
-
-@lru_cache(10_000)
-def _host(host: str) -> tuple[str, bool]:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return str(address), address.is_loopback
-
-
-def _why(error: BaseException | None) -> str:
-    """OpenSSL's last word on what went wrong."""
-    errors = error.args[0] if error is not None and error.args else None
-    return str(errors[-1][-1]) if errors else "the client has gone"

@@ -272,7 +272,7 @@ class Session:
             if not self.submitter.may_send_as(reverse_path):
                 raise Refusal(553, "5.7.1 this is not an address of the account that you logged in with")
             return self.submitter
-        believes = self._settings.classic and self._wire.private
+        believes = self._settings.classic and self._wire.at_home
         believed = self._office.believed(reverse_path) if believes else None
         if believed is None and self._settings.submission:
             raise Refusal(530, "5.7.0 log in first")
