@@ -171,10 +171,16 @@ class Made(FolderCase):
     def test_a_host_or_domain_with_an_odd_name_is_no_obstacle(self) -> None:
         self.patch(socket, "gethostname", lambda: "my_host" * 9)
         self.patch(socket, "getfqdn", lambda: "")
-        long = ".".join(["a" * 60] * 4)
+        long = ".".join(["a" * 62] * 4)  # no room for autoconfig before it
         self.make(long)
         names = self.leaf().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         self.assertEqual(names.get_values_for_type(x509.DNSName), [long, "localhost"])
+
+    def test_where_mail_programs_look_for_their_settings_is_named(self) -> None:
+        self.make("example.org", "example.net")
+        names = self.leaf().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = names.get_values_for_type(x509.DNSName)
+        self.assertEqual(named[:4], ["example.org", "example.net", "autoconfig.example.org", "autoconfig.example.net"])
 
     def test_the_next_start_changes_nothing(self) -> None:
         self.make("Mail.Example")

@@ -103,8 +103,14 @@ def _is_stale(
         or leaf.not_valid_after_utc - now < RENEWAL_DAYS * ONE_DAY
         # The clock was ahead when it was made; not so where it is behind what the authority has seen.
         or authority.not_valid_before_utc <= now < leaf.not_valid_before_utc
-        or not named.issuperset(domain.lower() for domain in domains)
+        or not named.issuperset(name.lower() for name in _served(domains))
     )
+
+
+def _served(domains: Sequence[str]) -> Sequence[str]:
+    """The names by which clients ask for us: mail programs look for their settings at ``autoconfig`` in the domain."""
+    asked = (f"autoconfig.{domain}" for domain in domains)
+    return [*domains, *(name for name in asked if is_domain(name))]
 
 
 def _authority_certificate(key: PrivateKey, now: datetime) -> x509.Certificate:
@@ -118,7 +124,7 @@ def _server_certificate(
     key: PrivateKey, authority: x509.Certificate, authority_key: PrivateKey, domains: Sequence[str], now: datetime
 ) -> x509.Certificate:
     hosts = (name for name in (socket.gethostname(), socket.getfqdn()) if is_domain(name) and name[0] != "[")
-    names = list(dict.fromkeys([*domains, "localhost", *hosts]))
+    names = list(dict.fromkeys([*_served(domains), "localhost", *hosts]))
     addresses = (x509.IPAddress(ipaddress.ip_address(address)) for address in LOOPBACK)
     alternatives = x509.SubjectAlternativeName([*map(x509.DNSName, names), *addresses])
     common = next(name for name in names if len(name) <= MAX_COMMON_NAME)
