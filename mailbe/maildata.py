@@ -9,6 +9,7 @@ Layout::
     tls/                             the certificate that was made, where none was given
     accounts.sqlite3                 the accounts
     pid                              the process id of the running server, which holds a lock on the folder
+    listening.json                   what the running server listens on
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class Maildata:
     @property
     def pid(self) -> Path:
         return self.root / "pid"
+
+    @property
+    def listening(self) -> Path:
+        return self.root / "listening.json"
 
     @property
     def tls(self) -> Path:

@@ -1,0 +1,104 @@
+"""What the running server listens on, as it says itself in ``maildata/listening.json``.
+
+The commands beside it read that: which ports a mail program is to be told of is known to nobody else. The file is
+there from the moment the server answers clients to its end; what a crash has left is told by its
+process, which is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IListeningPort
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port that clients may come to."""
+
+    listener: str
+    """Its name in ``Configuration.endpoints``: smtp, submission, submissions, pop3, pop3s, http."""
+    host: str
+    """The IP address that it is open on; ``0.0.0.0`` and ``::`` are all of this machine's."""
+    port: int
+
+    @property
+    def at_home(self) -> bool:
+        """Whether only programs on this machine can reach it."""
+        return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What one server listens on."""
+
+    domains: tuple[str, ...]
+    """Those it serves; the first is its name."""
+    ports: tuple[Port, ...]
+    classic: bool
+    """Whether EHLO is unknown, and with it STARTTLS and AUTH of SMTP."""
+    has_authority: bool
+    """Whether it made its certificate, so that ``tls/ca.pem`` is to be trusted."""
+
+
+def listening(
+    domains: Iterable[str], ports: Iterable[tuple[str, IListeningPort]], *, classic: bool, has_authority: bool
+) -> Listening:
+    """What a server with these ports, each with its listener's name, can tell of itself. UNIX sockets are left out."""
+    hosts = ((name, port.getHost()) for name, port in ports)
+    return Listening(
+        tuple(domains),
+        tuple(Port(name, here.host, here.port) for name, here in hosts if isinstance(here, (IPv4Address, IPv6Address))),
+        classic,
+        has_authority,
+    )
+
+
+def write(path: Path, told: Listening) -> None:
+    """Let others read ``told``. Only the holder of maildata's lock may call this.
+
+    :raises OSError:
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps({"process": os.getpid()} | asdict(told), indent=1) + "\n")
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """The server ends. Only the holder of maildata's lock may call this."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def read(path: Path) -> Listening | None:
+    """What the server that runs now has told, or ``None`` where none runs, or its file is not ours to read."""
+    try:
+        told = json.loads(path.read_text())
+        # The process's id may have gone to another; then a command learns that nobody answers there.
+        if not _lives(int(told.pop("process"))):
+            return None
+        ports = tuple(Port(**port) for port in told.pop("ports"))
+        for port in ports:
+            ipaddress.ip_address(port.host.partition("%")[0])
+        domains = tuple(told.pop("domains"))
+        return Listening(domains, ports, **told) if domains else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; one that has died and was not waited for is none, as in many a container."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(") ")[2][:1] != "Z"  # proc(5)
+    except OSError:
+        return False
