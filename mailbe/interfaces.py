@@ -107,6 +107,78 @@ class ISubmitter(Interface):
         """Whether this sender may use ``reverse_path`` (``None``: the null one, ``<>``)."""
 
 
+class NotTaken(Exception):
+    """Why nobody was registered, or no password changed. Each kind has a ``code`` that programs read."""
+
+    code: str
+
+
+class RegistrationClosed(NotTaken):
+    """Nobody can register by himself here."""
+
+    code = "closed"
+
+
+class BadInvitation(NotTaken):
+    """There is no such invitation, or not any more."""
+
+    code = "invitation"
+
+
+class BadName(NotTaken):
+    """Nobody can have this name here, whoever asks. Its message is a word for the reason, see ``accounts.rules``."""
+
+    code = "name"
+
+
+class NameTaken(NotTaken):
+    """Somebody has this name already."""
+
+    code = "taken"
+
+
+class BadNewPassword(NotTaken):
+    """The new password does not keep the rules. Its message is a word for the reason, see ``accounts.rules``."""
+
+    code = "password"
+
+
+class TooOften(NotTaken):
+    """This address has registered, or tried to, too often; later it may again."""
+
+    code = "slow"
+
+    def __init__(self, ends: float) -> None:
+        """:param ends: when; seconds since 1970."""
+        super().__init__()
+        self.ends = ends
+
+
+class IDesk(Interface):
+    """Where people without an operator's rights get an account, and change their own password."""
+
+    registration: str = Attribute("Who may register: ``closed`` (nobody), ``open``, ``invitation``.")
+    domains: Sequence[str] = Attribute("Those in which accounts are; the first is meant where none is given.")
+    shortest_password: int = Attribute("In characters.")
+    longest_password: int = Attribute("In octets of UTF-8.")
+
+    def register(name: str, password: str, invitation: str, peer: str) -> Awaitable[Address]:
+        """Make an account; it is safely on the disk when this returns.
+
+        :param name: an address, or what stands before its @.
+        :param invitation: the code of one; empty where none is needed.
+        :param peer: the client's IP address.
+        :raises NotTaken, TryLater:
+        """
+
+    def change_password(name: str, old: str, new: str, peer: str) -> Awaitable[Address]:
+        """Give the account that ``name`` and ``old`` log in to the password ``new``; returns its address.
+
+        :raises twisted.cred.error.UnauthorizedLogin: where name and old password are not an account's.
+        :raises NotTaken, TryLater: the latter also where the guard lets nobody in now.
+        """
+
+
 class Destination(Protocol):
     """Where one recipient's letters go; only the post office that made it looks inside."""
 

@@ -20,8 +20,12 @@ from zope.interface import implementer
 from mailbe import sent
 from mailbe.address import Address
 from mailbe.interfaces import (
+    BadInvitation,
+    BadName,
+    BadNewPassword,
     Destination,
     Envelope,
+    IDesk,
     ILetter,
     IMaildrop,
     IPostOffice,
@@ -32,8 +36,10 @@ from mailbe.interfaces import (
     Login,
     MaildropBusy,
     MailLoop,
+    NameTaken,
     NoSuchMailbox,
     NotAllDeleted,
+    RegistrationClosed,
     RelayDenied,
 )
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
@@ -248,6 +254,59 @@ class FakeChecker:
             if name.lower() in (address.encode(), address.partition("@")[0].encode()):
                 return address, password
         return "", None
+
+
+@implementer(IDesk)
+class FakeDesk:
+    """Registers whom the real one would, by the plainest of its rules."""
+
+    shortest_password, longest_password = 8, 128
+
+    def __init__(self, world: World, registration: str = "open", domains: Sequence[str] = ("localhost",)) -> None:
+        self._world = world
+        self.registration = registration
+        self.domains = domains
+        self.invitations: set[str] = set()
+        """The codes; each is good for one account."""
+        self.failure: Exception | None = None
+        """What both methods raise."""
+        self.peers: list[str] = []
+
+    async def register(self, name: str, password: str, invitation: str, peer: str) -> Address:
+        await self._begin(peer)
+        if self.registration == "closed":
+            raise RegistrationClosed
+        local, _, domain = name.strip().lower().partition("@")
+        address = Address(local, domain or self.domains[0])
+        if not local.isalnum():
+            raise BadName("form")
+        if address.domain not in map(str.lower, self.domains):
+            raise BadName("domain")
+        if len(password) < self.shortest_password:
+            raise BadNewPassword("short")
+        if self.registration == "invitation" and invitation not in self.invitations:
+            raise BadInvitation
+        if address.key in self._world.passwords:
+            raise NameTaken
+        self.invitations.discard(invitation)
+        self._world.passwords[address.key] = password.encode()
+        return address
+
+    async def change_password(self, name: str, old: str, new: str, peer: str) -> Address:
+        await self._begin(peer)
+        address = Address.parse(name if "@" in name else f"{name}@{self.domains[0]}")
+        if self._world.passwords.get(address.key) != old.encode():
+            raise UnauthorizedLogin
+        if len(new) < self.shortest_password:
+            raise BadNewPassword("short")
+        self._world.passwords[address.key] = new.encode()
+        return address
+
+    async def _begin(self, peer: str) -> None:
+        self.peers.append(peer)
+        await self._world.pace.wait()
+        if self.failure is not None:
+            raise self.failure
 
 
 @implementer(ITls)

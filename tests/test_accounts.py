@@ -165,6 +165,11 @@ class Registering(AccountsCase):
         with closing(database._connect(str(self.path.absolute()))) as connection:
             self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))  # FULL
 
+    def test_a_change_waits_for_the_disk_where_it_is_to_last(self):
+        for lasting, synchronous in ((True, 2), (False, 1)):  # FULL, NORMAL
+            with self.accounts.change(lasting=lasting) as connection:
+                self.assertEqual(connection.exec_driver_sql("PRAGMA synchronous").scalar(), synchronous)
+
     def test_no_record_is_shown(self):
         self.accounts.add(ALICE, RECORD, SCRAM)
         self.assertNotIn(RECORD, repr(self.accounts.at(ALICE)))

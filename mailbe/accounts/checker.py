@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -22,7 +20,7 @@ from typing import NamedTuple
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -31,6 +29,7 @@ from mailbe import sent
 from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts
 from mailbe.accounts.guard import Admission, Guard, Locked, Visit
+from mailbe.accounts.lines import Lines
 from mailbe.interfaces import IProof, OffReactor, TryLater
 
 REMEMBERED_FOR = 5 * 60.0  # seconds
@@ -70,8 +69,7 @@ class MD5Checker:
         # Before the first client comes, so that the first unknown name costs no more than the next.
         self._nobodys_records: dict[str, str] = {}
         self._nobodys_record(scheme)
-        self._lines: dict[str, DeferredLock] = {}
-        self._at_once = DeferredSemaphore(AT_ONCE)
+        self._lines = Lines(clock, AT_ONCE)
         self._pauses: dict[Deferred[None], IDelayedCall] = {}
         self._hurrying = False
         self._key = secrets.token_bytes(32)
@@ -109,9 +107,7 @@ class MD5Checker:
         if account is not None and self._remembers(account, credentials.password):
             await self._pause(await self._let_in(visit, self._guard.admit(visit, same_look=True)))
             return sent.avatar_id(account.address, sent=of_sent)
-        # One try at a time for each address, and few in all: of many at once most would be hashed for nothing, as the
-        # guard stops them after the first, and keep others waiting.
-        async with self._turn(visit.origin):
+        async with self._lines.turn(visit.origin):
             avatar_id, delay = await self._tried(credentials, peer)
         await self._pause(delay)  # when the turn is over: others need not wait for it
         return avatar_id
@@ -188,26 +184,6 @@ class MD5Checker:
         for pause, call in list(self._pauses.items()):
             call.cancel()
             self._end_pause(pause)
-
-    @asynccontextmanager
-    async def _turn(self, origin: str) -> AsyncIterator[None]:
-        line = self._lines.setdefault(origin, DeferredLock())
-        await line.acquire()
-        await self._at_once.acquire()
-        try:
-            yield
-        finally:
-            self._pass_on(self._at_once)
-            self._pass_on(line)
-            if not line.locked:
-                del self._lines[origin]
-
-    def _pass_on(self, line: DeferredLock | DeferredSemaphore) -> None:
-        # Later, as the next in line goes on from there, and the one behind it from there: a line may be long.
-        if line.waiting:
-            self._clock.callLater(0, line.release)
-        else:
-            line.release()
 
     def _cost(self) -> str:
         """The scheme that a refusal costs a hash of: the strongest that is chosen or that an account has."""

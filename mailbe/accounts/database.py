@@ -144,7 +144,7 @@ class Accounts:
         :raises DuplicateAccount:
         """
         with self._transaction() as connection:
-            _add(connection, address, record, scram)
+            add_account(connection, address, record, scram)
 
     def add_all(self, entries: Iterable[tuple[Address, str]]) -> None:
         """Add an account for each address and record, or none at all.
@@ -153,7 +153,7 @@ class Accounts:
         """
         with self._transaction() as connection:
             for address, record in entries:
-                _add(connection, address, record, None)
+                add_account(connection, address, record, None)
 
     def set_record(
         self, account_id: int, record: str, scram: str | None = None, *, expected: str | None = None
@@ -264,13 +264,15 @@ class Accounts:
             reader.close()
 
     @contextmanager
-    def change(self) -> Iterator[Connection]:
+    def change(self, *, lasting: bool = False) -> Iterator[Connection]:
         """A transaction that may read first and write then, as nobody else writes until it has ended.
 
-        It does not wait for the disk: who is killed loses nothing, and a loss of power may undo the last of these.
+        :param lasting: whether it is safely on the disk when it has ended. Else it does not wait for that: who is
+            killed loses nothing, and a loss of power may undo the last of these.
         """
         with self._transaction() as connection:
-            connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+            if not lasting:
+                connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {CHANGE_PATIENCE_MS}")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -319,6 +321,24 @@ def secret(connection: Connection, _: None = None) -> bytes:
     return cast(bytes, connection.execute(select(SECRET.c.value)).scalar_one())
 
 
+def add_account(connection: Connection, address: Address, record: str, scram: str | None) -> None:
+    """Add an account in a transaction.
+
+    :raises DuplicateAccount:
+    """
+    values = {"local": address.local, "domain": address.domain, "key": address.key}
+    values |= {"name": address.local.casefold(), "record": record}
+    try:
+        connection.execute(insert(ACCOUNTS), {**values, "scram": scram})
+    except IntegrityError:
+        raise DuplicateAccount(address) from None
+
+
+def is_named(connection: Connection, local: str) -> bool:
+    """Whether any account, in whatever domain, has this before its @."""
+    return connection.execute(_BY_NAME, {"name": local.casefold()}).first() is not None
+
+
 def _all_have_scram(connection: Connection, _: None) -> bool:
     return connection.execute(_EVERY.where(ACCOUNTS.c.scram.is_(None)).limit(1)).first() is None
 
@@ -342,15 +362,6 @@ def _by_name(connection: Connection, name: str) -> Account | None:
             return None
     rows = connection.execute(_BY_NAME, {"name": name.casefold()}).all()
     return _account(rows[0]) if len(rows) == 1 else None
-
-
-def _add(connection: Connection, address: Address, record: str, scram: str | None) -> None:
-    values = {"local": address.local, "domain": address.domain, "key": address.key}
-    values |= {"name": address.local.casefold(), "record": record}
-    try:
-        connection.execute(insert(ACCOUNTS), {**values, "scram": scram})
-    except IntegrityError:
-        raise DuplicateAccount(address) from None
 
 
 def _connect(file: str) -> sqlite3.Connection:

@@ -154,7 +154,7 @@ class Guard:
 
     def visit(self, account: Account | None, username: bytes, peer: str) -> Visit:
         """Who it is that calls himself ``username``, and is ``account``, at the IP address ``peer``."""
-        place = _place(peer)
+        place = place_of(peer)
         if account is not None:
             key = account.address.key
             return Visit(account.id, key, key, peer, *place)
@@ -390,7 +390,7 @@ def _digest(key: bytes, person: bytes, data: bytes, octets: int) -> str:
 
 
 @lru_cache(10_000)
-def _place(peer: str) -> tuple[str, str, bool]:
+def place_of(peer: str) -> tuple[str, str, bool]:
     """The origin, the network, and whether it is this machine: the last of the fields of a ``Visit``."""
     if not peer:
         return "local", "", True

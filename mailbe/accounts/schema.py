@@ -36,12 +36,18 @@ STEPS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (account, origin))""",
         "CREATE TABLE secret (value BLOB NOT NULL)",
     ),
+    (
+        # invitations.py says what it means.
+        """CREATE TABLE invitations (label TEXT NOT NULL PRIMARY KEY, digest BLOB NOT NULL UNIQUE,
+            uses INTEGER NOT NULL, remaining INTEGER NOT NULL, ends REAL NOT NULL)""",
+    ),
 )
 ACCOUNTS = table("accounts", *map(column, ("id", "local", "domain", "key", "name", "record", "scram")))
 COUNTERS = table(
     "counters", *map(column, ("subject", "origin", "failures", "locks", "locked_at", "locked_for", "touched"))
 )
 LOGINS = table("logins", *map(column, ("account", "origin", "at", "peer")))
+INVITATIONS = table("invitations", *map(column, ("label", "digest", "uses", "remaining", "ends")))
 SECRET = table("secret", column("value"))
 
 
