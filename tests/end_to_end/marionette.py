@@ -5,6 +5,7 @@ Messages are JSON, ``LENGTH:[kind, id, …]`` each way.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import socket
@@ -26,8 +27,8 @@ class ScriptError(AssertionError):
     """What a script in Thunderbird, or Marionette itself, complained of."""
 
 
-class DialogDismissed(ScriptError):
-    """A dialog was in the way, whose text this is. It was cancelled, and the script was not run."""
+class DialogOpen(ScriptError):
+    """A dialog is in the way, whose text this is, and the script was not run."""
 
 
 class Marionette:
@@ -38,7 +39,8 @@ class Marionette:
         self._stream = self._socket.makefile("rb")
         self._ids = itertools.count(1)
         self._read()  # the greeting
-        self.command("WebDriver:NewSession", capabilities={"alwaysMatch": {"pageLoadStrategy": "none"}})
+        wanted = {"pageLoadStrategy": "none", "unhandledPromptBehavior": "ignore"}
+        self.command("WebDriver:NewSession", capabilities={"alwaysMatch": wanted})
         self.command("Marionette:SetContext", value="chrome")
         self.command("WebDriver:SetTimeouts", script=SECONDS * 1000)
 
@@ -49,7 +51,7 @@ class Marionette:
         self._socket.sendall(b"%d:%b" % (len(message), message))
         _, answered, error, result = self._read()
         if error and error["error"] == "unexpected alert open":
-            raise DialogDismissed(error["data"]["text"])
+            raise DialogOpen(error["data"]["text"])
         if error:
             raise ScriptError(f"{error['error']}: {error['message']}")
         assert answered == number
@@ -68,6 +70,11 @@ class Marionette:
         if isinstance(result, str):
             raise ScriptError(result)
         return result[0]
+
+    def dismiss_dialog(self) -> None:
+        """Cancel the dialog that is in the way, if it still is."""
+        with contextlib.suppress(ScriptError):
+            self.command("WebDriver:DismissAlert")
 
     def close(self) -> None:
         self._stream.close()

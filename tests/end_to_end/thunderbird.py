@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.end_to_end.marionette import SECONDS, DialogDismissed, Marionette
+from tests.end_to_end.account_hub import AccountHub
+from tests.end_to_end.marionette import SECONDS, DialogOpen, Marionette
 from tests.end_to_end.programs import find
 from tests.end_to_end.server import Security, eventually
 
@@ -59,12 +60,17 @@ class Shown:
 class Thunderbird:
     """One Thunderbird with a new profile under ``folder``; it runs inside a ``with`` statement."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, user_js: str = "", etc: Path | None = None) -> None:
+        """:param user_js: what its profile is to begin with.
+        :param etc: what it is to find as ``/etc/thunderbird``; that takes root's rights.
+        """
         self._folder = folder
+        self._etc = etc
+        self._types_passwords = False
         self._profile = folder / "profile"
         self._profile.mkdir(parents=True)
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items()]
-        (self._profile / "user.js").write_text("".join(lines))
+        (self._profile / "user.js").write_text(user_js + "".join(lines))
 
     def __enter__(self) -> Self:
         program = find("thunderbird")
@@ -74,6 +80,9 @@ class Thunderbird:
         environment = os.environ | folders | {"LANG": "C.UTF-8", "MOZ_CRASHREPORTER_DISABLE": "1"}
         environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
         command = [program, "--headless", "--no-remote", "--profile", str(self._profile)]
+        if self._etc:
+            mount = 'mount --bind "$0" /etc/thunderbird && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", mount, str(self._etc), *command]
         with (self._folder / "thunderbird.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--marionette", "--remote-allow-system-access"],
@@ -134,6 +143,32 @@ class Thunderbird:
             """,
             *(address, password, pop3, smtp, smtp_authentication, leave_on_server, security.value),
         )
+
+    def open_account_hub(self) -> AccountHub:
+        """The dialog in which people set up an account."""
+        return AccountHub(self._marionette)
+
+    def type_passwords(self, password: str) -> None:
+        """Type ``password`` into every dialog that asks for one, from now on."""
+        self._types_passwords = True
+        self._marionette.run(
+            """
+            const [password] = args;
+            main().passwordsAskedFor = [];
+            Services.obs.addObserver(({Dialog: {ui}}) => {
+                if (ui.password1Container.hidden) return;
+                main().passwordsAskedFor.push(ui.infoBody.textContent);
+                ui.password1Textbox.value = password;
+                ui.button0.click();
+            }, "common-dialog-loaded");
+            """,
+            password,
+        )
+
+    def passwords_asked_for(self) -> list[str]:
+        """What the dialogs have said in which passwords were typed."""
+        texts: list[str] = self._marionette.run("return main().passwordsAskedFor")
+        return texts
 
     def trust(self, ca: Path) -> None:
         """Import an authority, as README.md says: from now on it may vouch for servers."""
@@ -271,7 +306,8 @@ class Thunderbird:
             dialogs = self._cancel_dialogs()
             said.extend(dialogs)
             if not dialogs:
-                status = self._marionette.run("return main().statusAtEnd")
+                with contextlib.suppress(DialogOpen):
+                    status = self._marionette.run("return main().statusAtEnd")
             return status is not None
 
         eventually(ended, f"Thunderbird has {what}", SECONDS)
@@ -279,18 +315,22 @@ class Thunderbird:
             raise Failed(f"{status:#x} {' '.join(said)}")
 
     def _cancel_dialogs(self) -> list[str]:
-        """Cancel the dialogs that are open; returns what they say."""
+        """Cancel the dialogs that are open, unless they are answered; returns what they say."""
+        if self._types_passwords:
+            return []
         try:
             texts: list[str] = self._marionette.run(
                 """
-                const dialogs = [...Services.wm.getEnumerator(null)]
-                    .map(w => w.document.querySelector("#commonDialog, #exceptiondialog")).filter(Boolean);
-                for (const dialog of dialogs) main().setTimeout(() => dialog.cancelDialog());
                 const text = d => d.querySelector("#infoBody")?.textContent ?? d.title;
+                const dialogs = [...Services.wm.getEnumerator(null)]
+                    .map(w => w.document.querySelector("#commonDialog, #exceptiondialog"))
+                    .filter(dialog => dialog && text(dialog.ownerDocument));  // it is complete
+                for (const dialog of dialogs) main().setTimeout(() => dialog.cancelDialog());
                 return dialogs.map(dialog => text(dialog.ownerDocument));
                 """
             )
-        except DialogDismissed as dialog:
+        except DialogOpen as dialog:
+            self._marionette.dismiss_dialog()
             return [str(dialog)]
         return texts
 

@@ -1,0 +1,127 @@
+"""Thunderbird's account hub, as somebody new uses it: a name, an address, Continue; a password, Continue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.end_to_end.marionette import SECONDS, DialogOpen, Marionette
+from tests.end_to_end.server import eventually
+
+# Every script begins with this.
+HUB = """
+    const hub = main().document.querySelector("account-hub-container")?.modal?.querySelector("account-hub-email");
+    const seen = selector => hub && [...hub.querySelectorAll(selector)].find(one => one.checkVisibility());
+    const inside = (one, selector) => one?.shadowRoot?.querySelector(selector);
+    const said = () => {
+        const step = [...hub.querySelectorAll("*")]
+            .find(one => inside(one, "account-hub-header") && one.checkVisibility());
+        const note = inside(inside(step, "account-hub-header"), "#emailFormNotification");
+        return note && !note.hidden ? {kind: note.className, text: note.textContent} : {};
+    };
+"""
+SHOWN = (  # the parts of what was found; those that both servers share stand once
+    *("incomingType", "incomingHost", "incomingPort", "incomingSocketType", "incomingAuthenticationType"),
+    *("outgoingType", "outgoingHost", "outgoingPort", "outgoingSocketType", "outgoingAuthenticationType"),
+    *("sharedUsername", "sharedSocketType", "sharedAuthenticationType"),
+)
+
+
+class AccountHub:
+    """The hub of one running Thunderbird."""
+
+    def __init__(self, marionette: Marionette) -> None:
+        self._marionette = marionette
+        marionette.run('await main().openAccountHub("MAIL")')
+
+    def look_up(self, name: str, address: str) -> dict[str, str]:
+        """Give a name and an address; returns what the hub shows as found."""
+        self._type("#realName", name)
+        self._type("#email", address)
+        self._continue()
+        step = self._eventually(
+            "return seen('#emailConfigFoundSubview, #emailIncomingConfigSubview')?.id", "an outcome of looking up"
+        )
+        assert step == "emailConfigFoundSubview", f"nothing was found: {self._run('return said()')}"
+        shown: dict[str, str] = self._eventually(
+            """
+            const parts = args.filter(id => seen("#" + id)).map(id => [id, seen("#" + id).textContent.trim()]);
+            return parts.every(([, text]) => text) && Object.fromEntries(parts);
+            """,
+            "a complete configuration",
+            *SHOWN,
+        )
+        self._continue()
+        return shown
+
+    def log_in(self, password: str) -> None:
+        """Give the password; what it leads to is told by the other methods."""
+        self._type("#password", password)
+        self._continue()
+
+    def outcome(self) -> str:
+        """Empty where there is an account now, else what the hub says is wrong."""
+        [text] = self._eventually(
+            """
+            if (seen("#emailAddedSuccessSubview")) return [""];
+            const {kind, text} = said();
+            return kind?.includes("error") && text && [text];
+            """,
+            "an outcome of logging in",
+        )
+        return " ".join(text.split())  # with what stands behind "Show more"
+
+    def cancel_dialog(self) -> str:
+        """Cancel the dialog that opens over the hub; returns what it said."""
+        try:
+            text: str = self._eventually(
+                """
+                const box = [...Services.wm.getEnumerator(null)].map(w => w.document)
+                    .find(one => one.getElementById("exceptiondialog"));
+                const text = id => box?.getElementById(id)?.textContent;
+                if (!text("statusDescription")) return false;
+                main().setTimeout(() => box.getElementById("exceptiondialog").cancelDialog());
+                return [box.getElementById("locationTextBox").value,
+                    ...["warningText", "statusDescription", "statusLongDescription"].map(text)].join(" ");
+                """,
+                "a dialog over it",
+            )
+        except DialogOpen as alert:
+            self._marionette.dismiss_dialog()
+            return str(alert)
+        return text
+
+    def finish(self) -> None:
+        """Close the hub at its end."""
+        self._continue()
+        self._eventually("return !seen('account-hub-footer')", "no hub left")
+
+    def _type(self, field: str, text: str) -> None:
+        self._eventually(
+            """
+            const field = seen(args[0]);
+            if (!field || field.disabled) return false;
+            field.focus();
+            field.value = args[1];
+            field.dispatchEvent(new (main().InputEvent)("input", {bubbles: true}));
+            return true;
+            """,
+            f"a field {field}",
+            *(field, text),
+        )
+
+    def _continue(self) -> None:
+        self._eventually(
+            """
+            const button = seen("account-hub-footer #forward");
+            if (!button || button.disabled || hub.classList.contains("busy")) return false;
+            button.click();
+            return true;
+            """,
+            "a Continue button that can be pressed",
+        )
+
+    def _run(self, script: str, *arguments: object) -> Any:
+        return self._marionette.run(HUB + script, *arguments)
+
+    def _eventually(self, script: str, what: str, *arguments: object) -> Any:
+        return eventually(lambda: self._run(script, *arguments), f"the account hub has {what}", SECONDS)
