@@ -18,6 +18,8 @@ DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
     "pop3s": ["tcp:2995:interface=127.0.0.1"],
 }
 
+REGISTRATION = ("closed", "open", "invitation")
+
 
 class CannotStart(Exception):
     """The service cannot do what it was asked for; the message says why and what to do, in one line."""
@@ -32,13 +34,15 @@ class Configuration:
     """A password scheme of ``accounts.schemes``."""
     domains: Sequence[str] = ("localhost",)
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=lambda: DEFAULT_ENDPOINTS)
-    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3, submissions, pop3s."""
+    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3, submissions, pop3s, http."""
     certificate: Path | None = None
     """The server's certificate and those that signed it, as PEM; with none, one is made."""
     key: Path | None = None
     """Its key."""
     classic: bool = False
     allow_md5: bool = False
+    registration: str = "closed"
+    """Who may register by himself: one of ``REGISTRATION``."""
     limits: Limits = field(default_factory=Limits)
     """What clients may take of us."""
     guard: guard.Limits = field(default_factory=guard.Limits)

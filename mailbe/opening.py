@@ -8,11 +8,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import serverFromString
@@ -21,11 +22,15 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mailbe import listening
 from mailbe.accounts.database import Accounts
 from mailbe.configuration import CannotStart, Configuration
 from mailbe.maildata import Maildata
 from mailbe.tls import authority
 from mailbe.tls.certificates import given, made
+from mailbe.tls.pem import PemFile
+
+LOCALHOST = ("127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - who listens here is found at that name
 
 log = Logger()
 
@@ -45,6 +50,7 @@ def take(maildata: Maildata, accounts: Accounts) -> int:
 
 def leave(maildata: Maildata, lock: int) -> None:
     """Let others have the folder."""
+    listening.remove(maildata.listening)
     with contextlib.suppress(OSError):
         maildata.pid.unlink()
     os.close(lock)
@@ -65,6 +71,15 @@ def certificate_files(asked: Configuration) -> tuple[Path, Path]:
     return chain.path, key.path
 
 
+def authority_certificate(chain: Path) -> bytes:
+    """What is to be trusted where we made the certificate that stands in ``chain``: the last one there, as PEM.
+
+    :raises Unusable:
+    """
+    made_by_us = PemFile(chain, "remove it, and a new one is made").certificates()
+    return made_by_us[-1].public_bytes(serialization.Encoding.PEM)
+
+
 def listen(
     asked: Configuration, reactor: Any, name: str, description: str, factory: IProtocolFactory
 ) -> IListeningPort:
@@ -82,7 +97,7 @@ def listen(
     port = outcome[0]
     if isinstance(port, Failure):
         error = port.value
-        if not isinstance(error, (CannotListenError, OSError)):
+        if not isinstance(error, (CannotListenError, OSError, OverflowError)):  # the last: a port above 65535
             port.raiseException()
         raise CannotStart(f"{option}: {_reason(error)}; choose another address or port")
     return port
@@ -100,20 +115,41 @@ def check_home(asked: Configuration, name: str, description: str, port: IListeni
         )
 
 
-def next_step(asked: Configuration, accounts: Accounts) -> str:
+def next_step(asked: Configuration, accounts: Accounts, ports: Collection[tuple[str, IListeningPort]]) -> str:
     """What the operator is to do next.
 
     :raises TryLater:
     """
+    page = _page(told(asked, ports))
+    # In a virtual environment that is not activated, the command's name alone leads nowhere.
+    command = "mailbe" if shutil.which("mailbe") else Path(sys.executable).with_name("mailbe")
+    here = f"{command} --maildata {asked.maildata.root}"
+    if page and (asked.registration == "open" or not accounts.empty()):
+        return f"next: open {page}"
+    if page and asked.registration == "invitation":
+        return f"next: {here} invitation add; and open {page}"
     if accounts.empty():
-        # In a virtual environment that is not activated, the command's name alone leads nowhere.
-        command = "mailbe" if shutil.which("mailbe") else Path(sys.executable).with_name("mailbe")
-        return f"next: {command} --maildata {asked.maildata.root} user add you@{asked.domains[0]}"
+        return f"next: {here} user add you@{asked.domains[0]}"
     return "next: set up your mail program; README.md has the values for Thunderbird"
 
 
-def announce(places: int, asked: Configuration, ports: Iterable[tuple[str, IListeningPort]], step: str) -> None:
-    """Say what there is, now that clients are answered and signals are heeded.
+def _page(told: listening.Listening) -> str | None:
+    """Where the first of our pages is; from this machine, if it can be reached there."""
+    for port in told.ports:
+        if port.listener == "http":
+            if port.host in LOCALHOST:
+                return _url("http", "localhost", port.port)
+            return _url("http", port.host, port.port) if port.at_home else _url("https", told.domains[0], port.port)
+    return None
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    usual = {"http": 80, "https": 443}
+    return f"{scheme}://{host}/" if port == usual[scheme] else f"{scheme}://{host}:{port}/"
+
+
+def announce(places: int, asked: Configuration, ports: Collection[tuple[str, IListeningPort]], step: str) -> None:
+    """Say what there is, now that clients are answered and signals are heeded: in the log, and to other commands.
 
     :param places: for how many connections there are descriptors.
     """
@@ -121,13 +157,26 @@ def announce(places: int, asked: Configuration, ports: Iterable[tuple[str, IList
         log.info("there are descriptors for {count} connections; ulimit -n has more", count=places)
     for name, port in ports:
         log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
+    try:
+        listening.write(asked.maildata.listening, told(asked, ports))
+    except OSError as error:
+        log.error(
+            "{path}: {error}; the commands beside the server do not know its ports",
+            path=error.filename,
+            error=error.strerror,
+        )
     log.info("{step}", step=step)
+
+
+def told(asked: Configuration, ports: Collection[tuple[str, IListeningPort]]) -> listening.Listening:
+    """What a server with these ports tells of itself."""
+    return listening.listening(asked.domains, ports, classic=asked.classic, has_authority=asked.certificate is None)
 
 
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, CannotListenError):
         error = error.socketError
-    return getattr(error, "strerror", None) or str(error)
+    return getattr(error, "strerror", None) or str(error).removesuffix(".")
 
 
 def _is_at_home(here: IAddress) -> bool:

@@ -1,4 +1,4 @@
-"""The service: accounts, post office and maildrops behind the two protocols, on the ports that were asked for.
+"""The service: accounts, post office and maildrops behind the two protocols and the pages, on the ports asked for.
 
 This is the only place where the protocols and what stands behind them meet.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from OpenSSL import SSL
 from twisted.application.service import Service
@@ -32,7 +33,18 @@ from mailbe.limits import Places, Turns
 from mailbe.listener import Begin, Listener, accept_in_turns
 from mailbe.maildata import Unusable
 from mailbe.maildir import Maildrops
-from mailbe.opening import announce, certificate_finder, check_home, leave, listen, next_step, take
+from mailbe.opening import (
+    announce,
+    authority_certificate,
+    certificate_files,
+    certificate_finder,
+    check_home,
+    leave,
+    listen,
+    next_step,
+    take,
+    told,
+)
 from mailbe.pop3.session import Authorization
 from mailbe.postoffice import PostOffice
 from mailbe.realm import Realm
@@ -41,11 +53,16 @@ from mailbe.smtp.session import Session, Settings
 from mailbe.tls.certificates import Certificates
 from mailbe.transport import PromptTls
 
+if TYPE_CHECKING:
+    from mailbe.web.door import WebListener
+    from mailbe.web.site import Site
+
 T = TypeVar("T")
 log = Logger()
 
 GRACE = 4.0  # seconds that a letter on its way has when the service stops
 IMPLICIT_TLS = ("submissions", "pop3s")  # RFC 8314 3
+WEB = "http"
 DAY = 86400  # seconds
 
 
@@ -65,20 +82,27 @@ class Serving(Service):
         self._hashing = ThreadPool(0, max(1, AT_ONCE // configuration.workers), "mailbe passwords")
         self._places = Places(configuration.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0], board)
         self._turns = Turns(reactor)
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener | WebListener] = []
         self._ports: list[tuple[str, IListeningPort]] = []  # each with its listener's name
         self._stopping = False
 
-    def furnish(self, find_certificate: Callable[[], SSL.Context]) -> None:
+    def furnish(self, find_certificate: Callable[[], SSL.Context], chain: Path) -> None:
         """Make what stands behind the listeners; the accounts are open.
 
+        :param chain: the file with the certificate that is found.
         :raises Unusable:
         """
+        self._chain = chain
         self._certificates = Certificates(find_certificate)
         self._begins = self._beginnings()
+        if WEB in self._configuration.endpoints:
+            self._remember_authority()
+            self._site = self._make_site()
 
     def factory(self, name: str) -> IProtocolFactory:
         """What serves the clients of a port of the listener ``name``."""
+        if name == WEB:
+            return self._web_factory()
         implicit = name in IMPLICIT_TLS
         listener = Listener(
             self._begins[name],
@@ -108,6 +132,7 @@ class Serving(Service):
         try:
             self._maildata.check()  # or where it has vanished, tls would be made anew
             self._certificates.reload()
+            self._remember_authority()
             log.info("the certificate is loaded anew")
         except Unusable as error:
             log.error("the certificate in use is kept: {error}", error=str(error))
@@ -152,6 +177,40 @@ class Serving(Service):
             "pop3s": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram),
         }
 
+    def _remember_authority(self) -> None:
+        """Have the authority at hand that people are to trust, where we made it: later this user may not read it.
+
+        :raises Unusable:
+        """
+        if self._configuration.certificate is None:
+            self._authority = authority_certificate(self._chain)
+
+    def _make_site(self) -> Site:
+        # Who has no pages need not have in memory what they are made with, the rules for passwords above all.
+        from mailbe.accounts.desk import Desk
+        from mailbe.web.site import Site
+
+        asked = self._configuration
+        desk = Desk(
+            self._maildata,
+            self._accounts,
+            self._checker,
+            registration=asked.registration,
+            domains=asked.domains,
+            scheme=asked.scheme,
+            off_reactor=self._hash,
+            clock=self._reactor,
+        )
+        authority = None if asked.certificate is not None else lambda: self._authority
+        return Site(desk, lambda: told(asked, self._ports), authority)
+
+    def _web_factory(self) -> WebListener:
+        from mailbe.web.door import WebListener
+
+        listener = WebListener(self._site, self._reactor, self._places, self._turns, self._certificates)
+        self._listeners.append(listener)
+        return listener
+
     def _offers_scram(self) -> bool:
         try:
             return self._accounts.all_have_scram()
@@ -184,7 +243,7 @@ class MailService(Serving):
         """
         try:
             self._lock = take(self._maildata, self._accounts)
-            self.furnish(certificate_finder(self._configuration))
+            self.furnish(certificate_finder(self._configuration), certificate_files(self._configuration)[0])
         except Unusable as error:
             raise CannotStart(str(error)) from error
         for name, descriptions in self._configuration.endpoints.items():
@@ -198,7 +257,7 @@ class MailService(Serving):
         """
         try:
             self._maildata.prepare()  # again: twistd may have become another user since
-            step = next_step(self._configuration, self._accounts)
+            step = next_step(self._configuration, self._accounts, self._ports)
         except (Unusable, TryLater) as error:
             raise CannotStart(str(error)) from error
         super().startService()

@@ -84,7 +84,7 @@ class Supervisor(Service):
         self._board = Board.make(self._configuration.workers)
         try:
             self._maildata.prepare()  # again: twistd may have become another user since
-            step = next_step(self._configuration, self._accounts)
+            step = next_step(self._configuration, self._accounts, self._ports)
             for number in range(self._configuration.workers):
                 self._workers[number] = self._start(number)
             for worker in self._workers.values():

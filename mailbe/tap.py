@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from twisted.python import usage
 
 from mailbe.accounts import guard, schemes
 from mailbe.address import is_domain
-from mailbe.configuration import DEFAULT_ENDPOINTS, CannotStart, Configuration
+from mailbe.configuration import DEFAULT_ENDPOINTS, REGISTRATION, CannotStart, Configuration
 from mailbe.limits import OTHERS_CONNECTIONS, Limits
 from mailbe.maildata import Maildata
 from mailbe.service import MailService
@@ -26,6 +27,9 @@ from mailbe.supervisor import Supervisor
 
 REFUSED, WRONG_USAGE = 1, 2  # exit statuses
 MOST_WORKERS = 256
+EXAMPLES = {listener: endpoints[0] for listener, endpoints in DEFAULT_ENDPOINTS.items()} | {
+    "http": "tcp:2080:interface=127.0.0.1"
+}
 
 
 def stop(status: int, message: object) -> NoReturn:
@@ -88,6 +92,7 @@ class Options(usage.Options):
         ["maildata", None, "maildata", "The folder that holds mail and accounts; made when missing"],
         ["certificate", None, None, "The server's certificate and those that signed it, as PEM; else one is made"],
         ["key", None, None, "The key of the certificate, as PEM"],
+        ["registration", None, "closed", f"Who may register by himself with --http: {', '.join(REGISTRATION)}"],
         ["workers", None, "1", "So many processes serve clients"],
         ["password-scheme", None, schemes.DEFAULT, f"How passwords are hashed: {' or '.join(schemes.CHOICES)}"],
         *([name, None, str(default), meaning] for name, (default, meaning) in GUARD.items()),
@@ -115,7 +120,7 @@ class Options(usage.Options):
             serverFromString(reactor, description)
         except (ValueError, TypeError, LookupError) as error:
             raise usage.UsageError(
-                f"--{listener} {description!a}: {error}; say, for example, {DEFAULT_ENDPOINTS[listener][0]}"
+                f"--{listener} {description!a}: {error}; say, for example, {EXAMPLES[listener]}"
             ) from None
         self["endpoints"].setdefault(listener, []).append(description)
 
@@ -139,6 +144,11 @@ class Options(usage.Options):
         """The same as pop3, in TLS from the first octet [default: tcp:2995:interface=127.0.0.1]"""
         self._endpoint("pop3s", endpoint)
 
+    def opt_http(self, endpoint: str) -> None:
+        """Where people register, change their password and see how to set up Thunderbird, with TLS and, for this
+        machine, without; may be given again [default: nowhere]"""
+        self._endpoint("http", endpoint)
+
     def parseOptions(self, options: Any = None) -> None:
         try:
             super().parseOptions(options)
@@ -157,6 +167,13 @@ class Options(usage.Options):
             raise usage.UsageError(
                 f"--password-scheme {self['password-scheme']!a}: choose {' or '.join(schemes.CHOICES)}"
             )
+        if self["registration"] not in REGISTRATION:
+            raise usage.UsageError(f"--registration {self['registration'][:40]!a}: choose {', '.join(REGISTRATION)}")
+        if self["registration"] != "closed" and "http" not in self["endpoints"]:
+            raise usage.UsageError(
+                f"--registration {self['registration']}: without --http nobody can register; "
+                f"say --http {EXAMPLES['http']}"
+            )
         for name in GUARD:
             self._check_number(name, 0 if name == "slowest-answer-seconds" else 1)
         for name, (_, least, _) in LIMITS.items():
@@ -174,17 +191,23 @@ class Options(usage.Options):
         if not re.fullmatch("[0-9]{1,18}", self[name]) or int(self[name]) < least:
             raise usage.UsageError(f"--{name} {self[name][:40]!a}: give a number, {least} at least")
 
+    def _all_endpoints(self) -> Mapping[str, Sequence[str]]:
+        """Those given; with pages and nothing else, mail is had where it is without them."""
+        given: Mapping[str, Sequence[str]] = self["endpoints"]
+        return given if set(given) - {"http"} else {**DEFAULT_ENDPOINTS, **given}
+
     def configuration(self) -> Configuration:
         return Configuration(
             # twistd may change its folder when it goes to the background.
             maildata=Maildata(Path(self["maildata"]).absolute()),
             scheme=schemes.CHOICES[self["password-scheme"]],
             domains=self["domain"] or ["localhost"],
-            endpoints=self["endpoints"] or DEFAULT_ENDPOINTS,
+            endpoints=self._all_endpoints(),
             certificate=self["certificate"] and Path(self["certificate"]).absolute(),
             key=self["key"] and Path(self["key"]).absolute(),
             classic=bool(self["classic"]),
             allow_md5=bool(self["allow-md5"]),
+            registration=self["registration"],
             limits=Limits(
                 **{field.name: int(self[name]) for name, (field, _, _) in LIMITS.items() if self[name] is not None}
             ),

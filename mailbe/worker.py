@@ -56,7 +56,8 @@ class WorkerService(Serving):
             # It may begin when the others have served for weeks, and must make nothing where a disk has gone.
             check_place(self._maildata, self._task.lock)
             self._accounts.open()
-            self.furnish(partial(copied, *(Path(f"/dev/fd/{number}") for number in self._task.certificate)))
+            chain, key = (Path(f"/dev/fd/{number}") for number in self._task.certificate)
+            self.furnish(partial(copied, chain, key), chain)
         except (Unusable, TryLater) as error:
             raise CannotStart(str(error)) from error
         for door in self._task.doors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import poplib
 import smtplib
@@ -9,8 +10,10 @@ import socket
 import ssl
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -122,6 +125,33 @@ class Serving(TestCase):
         self.assertEqual(one, two)
         self.assertIn(b" with ESMTPSA id ", one)
 
+    async def test_pages_are_had_in_tls_and_without_at_one_port(self) -> None:
+        root = self.mktemp()
+        with capturedLogs() as events:
+            _, port = await self.start(root, endpoints={"pop3": [HERE], "http": [HERE]}, registration="open")
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        self.assertEqual(formatEvent(events[-1]), f"next: open http://localhost:{port}/")
+        context = ssl.create_default_context(cafile=str(Path(root) / "tls" / "ca.pem"))
+
+        def use() -> tuple[str, bytes, bytes]:
+            said = json.dumps({"name": "carol", "password": "jabberwock-and-snark"}).encode()
+            request = Request(f"http://localhost:{port}/register", said, {"Content-Type": "application/json"})
+            with urlopen(request) as answer:  # noqa: S310
+                address = json.load(answer)["address"]
+            with urlopen(f"https://localhost:{port}/ca.pem", context=context) as answer:
+                authority = answer.read()
+            with urlopen(f"https://localhost:{port}/thunderbird", context=context) as answer:
+                page = answer.read()
+            return address, authority, page
+
+        address, authority, page = await deferToThread(use)
+        self.assertEqual(address, "carol@localhost")
+        self.assertEqual(authority, (Path(root) / "tls" / "ca.pem").read_bytes())
+        self.assertIn(b"<h1>", page)
+        accounts = Accounts(Maildata(Path(root)).accounts)
+        self.assertFalse(accounts.empty())
+        accounts.close()
+
     async def test_a_handshake_that_fails_is_one_line(self) -> None:
         (port,) = await self.start(self.mktemp(), endpoints={"pop3s": [HERE]})
 
@@ -232,11 +262,21 @@ class Refusing(SynchronousTestCase):
     def test_an_address_that_is_not_ours(self) -> None:
         self.assertIn("--smtp", self.refused(self.mktemp(), endpoints={"smtp": ["tcp:0:interface=192.0.2.1"]}))
 
+    def test_a_port_that_no_machine_has(self) -> None:
+        for endpoint in ("tcp:65536:interface=127.0.0.1", "tcp:-1:interface=127.0.0.1"):
+            message = self.refused(self.mktemp(), endpoints={"http": [endpoint]})
+            self.assertEqual(
+                message, f"--http {endpoint}: bind(): port must be 0-65535; choose another address or port"
+            )
+
     def test_md5_does_not_leave_home(self) -> None:
         for anywhere in ("tcp:0", "tcp:0:interface=0.0.0.0", "tcp6:0"):
             message = self.refused(self.mktemp(), endpoints={"smtp": [anywhere]})
             self.assertIn("--allow-md5", message)
             self.assertIn("argon2id", message)
+
+    def test_pages_where_passwords_are_set_stay_at_home_with_md5(self) -> None:
+        self.assertIn("--allow-md5", self.refused(self.mktemp(), endpoints={"http": ["tcp:0"]}))
 
     def test_an_endpoint_that_is_not_ready_at_once(self) -> None:
         class Later:
@@ -256,3 +296,45 @@ class Refusing(SynchronousTestCase):
         self.patch(opening, "serverFromString", lambda reactor, description: Broken())
         server = MailService(configuration(self.mktemp(), endpoints={"smtp": ["broken"]}), reactor)
         self.assertRaises(ZeroDivisionError, server.privilegedStartService)
+
+
+class FakePort:
+    def __init__(self, host: str, port: int) -> None:
+        self._host = IPv4Address("TCP", host, port)
+
+    def getHost(self) -> IPv4Address:
+        return self._host
+
+
+class NextStep(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.root = self.mktemp()
+        maildata = Maildata(Path(self.root))
+        maildata.prepare()
+        self.accounts = Accounts(maildata.accounts)
+        self.accounts.open()
+        self.addCleanup(self.accounts.close)
+
+    def step(self, registration: str, *ports: tuple[str, str, int]) -> str:
+        asked = configuration(self.root, domains=("example.org",), registration=registration)
+        open_ports: Any = [(name, FakePort(host, port)) for name, host, port in ports]
+        return opening.next_step(asked, self.accounts, open_ports)
+
+    def test_without_accounts_it_is_where_the_first_comes_from(self) -> None:
+        page = ("http", "127.0.0.1", 2080)
+        self.assertIn("user add you@example.org", self.step("closed"))
+        self.assertIn("user add you@example.org", self.step("closed", page))
+        self.assertEqual(self.step("open", page), "next: open http://localhost:2080/")
+        self.assertRegex(self.step("invitation", page), " invitation add; and open http://localhost:2080/$")
+
+    def test_with_accounts_it_is_the_page_that_people_open(self) -> None:
+        self.accounts.add(Address("alice", "example.org"), "{MD5}" + "0" * 32)
+        for host, port, url in (
+            ("127.0.0.1", 80, "http://localhost/"),
+            ("0.0.0.0", 2080, "http://localhost:2080/"),  # noqa: S104
+            ("127.0.0.5", 2080, "http://127.0.0.5:2080/"),
+            ("192.0.2.1", 443, "https://example.org/"),
+            ("192.0.2.1", 8443, "https://example.org:8443/"),
+        ):
+            self.assertEqual(self.step("closed", ("pop3", host, 110), ("http", host, port)), f"next: open {url}")
+        self.assertIn("README.md", self.step("closed", ("pop3", "127.0.0.1", 110)))

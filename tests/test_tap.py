@@ -59,22 +59,31 @@ class Parsing(OptionsCase):
             *("--password-scheme", "argon2id", "--max-size", "1000", "--wrong-passwords", "5", "--lock-seconds", "60"),
             *("--max-connections", "9", "--max-errors", "8", "--max-logins", "7", "--letter-seconds", "6"),
             *("--max-connections-per-address", "5", "--max-recipients", "400", "--max-idle-commands", "3"),
-            *("--max-memory", "5000", "--workers", "4"),
+            *("--max-memory", "5000", "--workers", "4", "--http", "tcp:443", "--registration", "invitation"),
             *("--certificate", "/c.pem", "--key", "/k.pem", "--submissions", "tcp:465", "--pop3s", "tcp:995"),
         ).configuration()
         self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
         self.assertEqual(list(configuration.domains), ["a.example", "b.example"])
         endpoints = {"smtp": ["tcp:25", "tcp6:25"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
-        endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"]}
+        endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"], "http": ["tcp:443"]}
         self.assertEqual(configuration.guard, guard.Limits(wrong_passwords=5, lock_seconds=60))
         self.assertEqual((configuration.certificate, configuration.key), (Path("/c.pem"), Path("/k.pem")))
         self.assertEqual(configuration.endpoints, endpoints)
         self.assertEqual(configuration.limits, Limits(9, 5, 8, 3, 7, 6, 400, 1000, 5000))
         self.assertEqual((configuration.scheme, configuration.workers), ("ARGON2ID", 4))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
+        self.assertEqual(configuration.registration, "invitation")
 
     def test_what_is_given_is_all_that_is_opened(self) -> None:
         self.assertEqual(self.parse("--pop3", "tcp:110").configuration().endpoints, {"pop3": ["tcp:110"]})
+
+    def test_pages_alone_come_on_top_of_the_mail(self) -> None:
+        asked = self.parse("--http", "tcp:2080").configuration()
+        self.assertEqual(asked.endpoints, {**DEFAULT_ENDPOINTS, "http": ["tcp:2080"]})
+        self.assertEqual(asked.registration, "closed")
+        asked = self.parse("--http", "tcp:2080", "--pop3", "tcp:110", "--registration", "open").configuration()
+        self.assertEqual(asked.endpoints, {"pop3": ["tcp:110"], "http": ["tcp:2080"]})
+        self.assertEqual(asked.registration, "open")
 
     def test_what_cannot_be_is_told_in_one_line_with_status_2(self) -> None:
         for wrong, named in (
@@ -99,6 +108,9 @@ class Parsing(OptionsCase):
             (["--max-connections", "0"], "--max-connections"),
             (["--max-connections-per-address", "-1"], "--max-connections-per-address"),
             (["--max-recipients", "99"], "--max-recipients"),
+            (["--http", "nonsense"], "--http"),
+            (["--registration", "maybe", "--http", "tcp:2080"], "--registration"),
+            (["--registration", "open"], "--http"),
             (["--workers", "0"], "--workers"),
             (["--workers", "257"], "--workers"),
         ):

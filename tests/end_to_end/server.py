@@ -22,6 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ALICE, BOB = "alice@localhost", "bob@localhost"
 PASSWORDS = {ALICE: "white-rabbit-7", BOB: "mock-turtle-9"}
 PROTOCOLS = ("smtp", "submission", "pop3", "submissions", "pop3s")
+WITH_PAGES = (*PROTOCOLS, "http")
 IMPLICIT_TLS = {"submission": "submissions", "pop3": "pop3s"}  # and the same without TLS before it
 WORKERS = ["--workers", os.environ["MAILBE_TEST_WORKERS"]] if "MAILBE_TEST_WORKERS" in os.environ else []
 START_SECONDS = 30
@@ -130,6 +131,10 @@ class Server:
     def pop3(self) -> int:
         return self.ports["pop3"]
 
+    @property
+    def http(self) -> int:
+        return self.ports["http"]
+
     def port(self, protocol: str, security: Security) -> int:
         """Where ``submission`` or ``pop3`` is to be had with this kind of TLS."""
         return self.ports[IMPLICIT_TLS[protocol] if security is Security.IMPLICIT else protocol]
@@ -192,7 +197,7 @@ class Server:
         try:
             eventually(self._listens, "the server listens", START_SECONDS)
             # It listens before its main loop runs; when it answers, it does.
-            port = next(port for name, port in self.ports.items() if name not in IMPLICIT_TLS.values())
+            port = next(port for name, port in self.ports.items() if name in IMPLICIT_TLS or name == "smtp")
             with socket.create_connection(("127.0.0.1", port), START_SECONDS) as connection:
                 assert connection.recv(1), "the server says nothing"
         except (AssertionError, OSError) as error:
