@@ -1,4 +1,4 @@
-"""The ``mailbe`` command: the accounts of a maildata folder, beside a running server or before the first; the torture.
+"""The ``mailbe`` command: accounts, what others are told of the server, the client for people, the torture.
 
 Exit status: 0 done; 1 refused, and why stands in one line on stderr; 2 wrong usage.
 """
@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from mailbe.accounts import options as invitation
 from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuchAccount
 from mailbe.accounts.guard import Guard
+from mailbe.accounts.invitations import NoSuchInvitation
 from mailbe.address import Address, BadAddress, is_domain
+from mailbe.announce import options as announce
+from mailbe.client import options as client
 from mailbe.interfaces import TryLater
 from mailbe.maildata import MAX_FOLDER_NAME, Maildata, Unusable, folder_name
 from mailbe.torture import options as torture
@@ -37,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.command(options)
     except (Refused, Unusable, TryLater, BadAddress, schemes.BadPassword) as error:
         return _refused(str(error))
-    except (DuplicateAccount, NoSuchAccount) as error:
+    except (DuplicateAccount, NoSuchAccount, NoSuchInvitation) as error:
         return _refused(str(error))
     except BrokenPipeError:
         # Who read us has had enough; what Python flushes at its end goes nowhere.
@@ -50,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _user(options: argparse.Namespace) -> int:
+def _on_accounts(options: argparse.Namespace) -> int:
     maildata = Maildata(options.maildata or DEFAULT_MAILDATA)
     accounts = Accounts(maildata.accounts)
     try:
@@ -235,6 +239,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--maildata", type=Path, metavar="DIR", help=f"the server's folder ({DEFAULT_MAILDATA})")
     kinds = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_user_commands(kinds.add_parser("user", help="the accounts"))
+    invitation.add_command(kinds, _on_accounts)
+    announce.add_commands(kinds, DEFAULT_MAILDATA)
+    client.add_command(kinds)
     torture.add_command(kinds)
     return parser
 
@@ -244,7 +251,7 @@ def _add_user_commands(user: argparse.ArgumentParser) -> None:
 
     def command(name: str, run: Callable[..., Iterator[str]], help: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help)
-        made.set_defaults(command=_user, run=run)
+        made.set_defaults(command=_on_accounts, run=run)
         return made
 
     for name, run, text in (

@@ -17,7 +17,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import cli
-from mailbe.accounts import database, schemes, scram
+from mailbe.accounts import database, invitations, schemes, scram
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.guard import Guard, Locked
 from mailbe.address import Address
@@ -40,6 +40,7 @@ class Stdin(io.TextIOWrapper):
 
 
 class CommandCase(SynchronousTestCase):
+    kind = "user"
     terminal = False
 
     def setUp(self):
@@ -48,14 +49,14 @@ class CommandCase(SynchronousTestCase):
         self.maildata = Maildata(self.root)
 
     def mailbe(self, *arguments, stdin=b""):
-        """Run ``mailbe --maildata ROOT user ...``; returns the exit status, stdout and stderr."""
+        """Run ``mailbe --maildata ROOT user ...``, or another ``kind``; returns the exit status, stdout and stderr."""
         self.patch(sys, "stdin", Stdin(stdin, self.terminal))
         with (
             contextlib.redirect_stdout(io.StringIO()) as out,
             contextlib.redirect_stderr(io.StringIO()) as err,
         ):
             try:
-                status = cli.main(["--maildata", str(self.root), "user", *arguments])
+                status = cli.main(["--maildata", str(self.root), self.kind, *arguments])
             except SystemExit as exit:
                 status = exit.code
         return status, out.getvalue(), err.getvalue()
@@ -469,6 +470,42 @@ class Importing(CommandCase):
         self.assertEqual(self.refused("import", "/"), "/: Is a directory")
         path = self.file(b"alice\xff:" + MD5_PASSWORD.encode())
         self.assertEqual(self.refused("import", path), f"{path}: not UTF-8 at octet 5")
+
+
+class Inviting(CommandCase):
+    kind = "invitation"
+
+    def test_the_code_is_shown_once_and_is_good(self):
+        code = self.done("add").removesuffix("\n")
+        self.assertRegex(code, r"^[a-z2-9]{4}(-[a-z2-9]{4}){3}$")
+        accounts = Accounts(self.maildata.accounts)
+        self.addCleanup(accounts.close)
+        with accounts.change() as connection:
+            self.assertEqual(invitations.find(connection, code, time.time()).remaining, 1)
+        self.assertNotIn(code, self.done("list"))
+
+    def test_the_list_has_the_first_group_the_uses_and_the_end(self):
+        self.assertEqual(self.done("list"), "")
+        code = self.done("add", "--uses", "10", "--days", "2")
+        label, uses, ends = self.done("list").removesuffix("\n").split("\t")
+        self.assertEqual((label, uses), (f"{code[:4]}-...", "10 of 10 left"))
+        ends = datetime.fromisoformat(ends.removeprefix("until ")).timestamp()
+        self.assertApproximates(ends, time.time() + 2 * 86400, 120)
+
+    def test_one_is_removed_by_its_code_or_its_first_group(self):
+        for code in (self.done("add").strip(), self.done("add")[:4]):
+            self.assertEqual(self.done("remove", code), f"{code[:4]}-... removed\n")
+        self.assertEqual(self.done("list"), "")
+
+    def test_one_that_is_not_there_is_refused(self):
+        self.assertEqual(self.refused("remove", "k7mq"), "there is no invitation 'k7mq'")
+        self.assertEqual(self.refused("remove", "\udcff"), r"there is no invitation '\udcff'")  # no UTF-8 on the line
+
+    def test_wrong_usage_is_status_2(self):
+        for arguments in ([], ["add", "--uses", "0"], ["add", "--days", "4000"], ["add", "--uses", "many"], ["remove"]):
+            status, out, err = self.mailbe(*arguments)
+            self.assertEqual((status, out), (2, ""), arguments)
+            self.assertIn("usage: mailbe", err)
 
 
 class Trouble(CommandCase):

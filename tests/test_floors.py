@@ -43,11 +43,13 @@ MAY_IMPORT = {
     "tls": STORE | {"tls"},
     "realm": STORE | {"maildir", "postoffice"},
     "configuration": STORE | {"accounts", "limits"},
-    "opening": STORE | {"accounts", "configuration", "tls"},
+    "listening": set(),
+    "opening": STORE | {"accounts", "configuration", "listening", "tls"},
+    "web": SEAMS | {"autoconfig", "limits", "listening", "web"},
     "service": TALK
     | STORE
     | {"journal", "transport", "smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "tls"}
-    | {"board", "configuration", "opening"},
+    | {"board", "configuration", "opening", "web"},
     "crew": {"board", "configuration"},
     "process": {"__init__", "configuration", "crew"},
     "supervisor": STORE
@@ -56,7 +58,11 @@ MAY_IMPORT = {
     # The door of a process of its own, as the tap is.
     "worker": STORE | {"board", "configuration", "crew", "listener", "opening", "service", "tap", "tls"},
     "torture": STORE | {"accounts"},
-    "cli": SEAMS | {"accounts", "maildata", "torture"},
+    "autoconfig": {"listening"},
+    "announce": STORE | {"announce", "autoconfig", "listening"},
+    # A program of its own, which needs no more of the house than what an address is and how dots are stuffed.
+    "client": GROUND | {"listening"},
+    "cli": SEAMS | {"accounts", "announce", "client", "maildata", "torture"},
     "__init__": set(),
 }
 STANDARD_LIBRARY_ONLY = {"address", "dots", "peers", "sent", "trace"}

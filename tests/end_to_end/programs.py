@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 PACKAGES = {
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "curl": "curl",
     "dovecot": "dovecot-pop3d",
     "fusermount3": "fuse3",
@@ -23,6 +25,7 @@ PACKAGES = {
     "strace": "strace",
     "swaks": "swaks",
     "thunderbird": "thunderbird",
+    "tmux": "tmux",
 }
 SECONDS = 60  # the most that one run may take
 

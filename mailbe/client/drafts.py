@@ -1,0 +1,204 @@
+"""Letters to be sent: new ones, answers and forwarded ones, and what they look like on the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import email.policy
+import mimetypes
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from email import headerregistry
+from email.message import EmailMessage
+from email.utils import localtime, make_msgid
+from pathlib import Path
+
+from mailbe.address import Address, BadAddress
+from mailbe.client.errors import BadDraft
+from mailbe.client.printable import one_line, printable
+from mailbe.client.reading import Attachment, Person, Reading
+
+# Nothing but ASCII crosses the wire, so that no server needs to have more than RFC 5321.
+POLICY = email.policy.SMTP.clone(cte_type="7bit")
+MOST_REFERENCES = 20
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,500}>")
+# What stands between commas, but for those in a quoted name or in an address.
+_PARTS = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,;])+')
+_PERSON = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<address>[^<>]+)>|(?P<bare>[^\s<>]+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A letter as somebody has written it.
+
+    ``to``, ``cc`` and ``bcc`` are addresses with commas between them; one without a domain is in the writer's own.
+    """
+
+    to: str
+    subject: str
+    text: str
+    cc: str = ""
+    bcc: str = ""
+    attachments: tuple[Path | Attachment, ...] = ()
+    in_reply_to: str = ""
+    """The Message-ID of the letter that this answers."""
+    references: str = ""
+    """Those of the letters before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What is handed to the server."""
+
+    recipients: tuple[str, ...]
+    octets: bytes
+
+
+def parcel(draft: Draft, sender: str) -> Parcel:
+    """``draft`` as it goes out. Attachments are read now.
+
+    :param sender: the address in From.
+    :raises BadDraft:
+    """
+    origin = _address(sender)
+    domain = origin.rpartition("@")[2]
+    to, cc, bcc = (_people(line, domain) for line in (draft.to, draft.cc, draft.bcc))
+    recipients = tuple(dict.fromkeys(person.address for person in (*to, *cc, *bcc)))
+    if not recipients:
+        raise BadDraft("the letter is to nobody: give an address")
+    message = EmailMessage(POLICY)
+    message["From"] = headerregistry.Address(addr_spec=origin)
+    for name, people in (("To", to), ("Cc", cc)):
+        if people:
+            message[name] = tuple(headerregistry.Address(who.name, addr_spec=who.address) for who in people)
+    message["Subject"] = one_line(draft.subject)
+    message["Date"] = localtime()
+    message["Message-ID"] = make_msgid(domain=domain.strip("[]"))
+    # A text has lines, and no surrogates such as a terminal makes of octets that it cannot read.
+    text = "\n".join(draft.text.splitlines()) + "\n"
+    message.set_content(text.encode("utf-8", "replace").decode())
+    for attachment in draft.attachments:
+        _attach(message, attachment if isinstance(attachment, Attachment) else load(attachment))
+    return Parcel(recipients, _thread(draft) + message.as_bytes())
+
+
+def load(path: Path) -> Attachment:
+    """A file as an attachment.
+
+    :raises BadDraft: it cannot be read.
+    """
+    kind, encoding = mimetypes.guess_type(path.name)
+    try:
+        content = path.expanduser().read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadDraft(f"{one_line(str(path))} cannot be attached: {reason}") from error
+    return Attachment(path.name, "application/octet-stream" if encoding or not kind else kind, content)
+
+
+def reply(letter: Reading, address: str, *, everybody: bool = False) -> Draft:
+    """The beginning of an answer, its text quoted.
+
+    :param address: one's own.
+    :param everybody: whether it goes to all who got the letter, too.
+    """
+    to = letter.reply_to or letter.sender
+    if [person.address.lower() for person in to] == [address.lower()]:
+        to = letter.to or to  # who answers a letter of his own goes on writing to those it was to
+    cc = _others((*letter.to, *letter.cc), [address, *(person.address for person in to)]) if everybody else ()
+    return Draft(
+        to=_line(to),
+        cc=_line(cc),
+        subject=_prefixed("Re: ", r"(?i)re\s*:\s*", letter.heading.subject),
+        text=f"\n\n{_who_wrote(letter)}\n{quoted(letter.text)}",
+        in_reply_to=letter.header("Message-ID"),
+        references=f"{letter.header('References') or letter.header('In-Reply-To')} {letter.header('Message-ID')}",
+    )
+
+
+def forward(letter: Reading) -> Draft:
+    """The beginning of a letter that hands ``letter`` on, with what was attached to it."""
+    shown = [f"{name}: {value}" for name in ("From", "To", "Cc", "Date", "Subject") if (value := letter.header(name))]
+    head = "\n".join(shown)
+    return Draft(
+        to="",
+        subject=_prefixed("Fwd: ", r"(?i)fwd?\s*:\s*", letter.heading.subject),
+        text=f"\n\n----- a letter forwarded -----\n{head}\n\n{letter.text}",
+        attachments=letter.attachments,
+    )
+
+
+def quoted(text: str) -> str:
+    """``text`` with a mark before each line."""
+    lines = text.strip("\n").split("\n")
+    return "".join(f">{line}\n" if line.startswith(">") else f"> {line}".rstrip() + "\n" for line in lines)
+
+
+def _who_wrote(letter: Reading) -> str:
+    date = letter.heading.date
+    when = f"On {date:%Y-%m-%d at %H:%M}, " if date else ""
+    return f"{when}{letter.heading.sender or 'somebody'} wrote:"
+
+
+def _prefixed(prefix: str, pattern: str, subject: str) -> str:
+    return subject if re.match(pattern, subject) else prefix + subject
+
+
+def _others(people: Iterable[Person], known: Sequence[str]) -> tuple[Person, ...]:
+    """Those of ``people`` that are not known yet, each once."""
+    seen = {address.lower() for address in known}
+    others: dict[str, Person] = {}
+    for person in people:
+        others.setdefault(person.address.lower(), person)
+    return tuple(person for key, person in others.items() if key not in seen)
+
+
+def _line(people: Iterable[Person]) -> str:
+    return ", ".join(map(str, people))
+
+
+def _people(line: str, domain: str) -> list[Person]:
+    """Those whom ``line`` names, each by an address or by ``name <address>``; nothing in it is passed over."""
+    parts = [part.strip() for part in _PARTS.findall(one_line(line))]
+    return [_person(part, domain) for part in parts if part]
+
+
+def _person(text: str, domain: str) -> Person:
+    match = _PERSON.fullmatch(text)
+    if not match:
+        raise BadDraft(f"this is no address: {text[:100]}")
+    name, address = (match["name"] or "").strip(), match["address"] or match["bare"]
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    return Person(name, _address(address if "@" in address else f"{address}@{domain}"))
+
+
+def _address(text: str) -> str:
+    local, at, domain = text.rpartition("@")
+    if at and not domain.isascii():
+        with contextlib.suppress(UnicodeError):  # what is wrong with it is told below
+            text = f"{local}@{domain.encode('idna').decode()}"
+    try:
+        return str(Address.parse(text))
+    except BadAddress as error:
+        raise BadDraft(printable(str(error))) from error
+
+
+def _attach(message: EmailMessage, attachment: Attachment) -> None:
+    main, _, sub = attachment.media_type.partition("/")
+    if main in ("message", "multipart") or not re.fullmatch(r"[\w.+-]+/[\w.+-]+", attachment.media_type, re.ASCII):
+        main, sub = "application", "octet-stream"  # the others may not be encoded (so says MIME)
+    message.add_attachment(attachment.content, maintype=main, subtype=sub, filename=one_line(attachment.name))
+
+
+def _thread(draft: Draft) -> bytes:
+    """The headers that tie an answer to what it answers.
+
+    They stand before the others: of one that is longer than a line, the standard library makes encoded words, which no
+    Message-ID is.
+    """
+    references = _MESSAGE_ID.findall(draft.references)
+    if len(references) > MOST_REFERENCES:
+        references = [references[0], *references[1 - MOST_REFERENCES :]]  # the thread's first is the one that counts
+    lines = [("In-Reply-To", _MESSAGE_ID.findall(draft.in_reply_to)[:1]), ("References", references)]
+    return "".join(f"{name}: " + "\r\n ".join(ids) + "\r\n" for name, ids in lines if ids).encode("ascii")

@@ -1,0 +1,171 @@
+"""What is written arrives: the same text, the same files, for those it was meant for."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from email.message import EmailMessage
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailbe.client.drafts import MOST_REFERENCES, Draft, forward, parcel, quoted, reply
+from mailbe.client.errors import BadDraft
+from mailbe.client.reading import Attachment, Person, read
+
+ALICE = "alice@localhost"
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Cf"]), max_size=200)
+
+
+class Parcels(SynchronousTestCase):
+    def test_everybody_gets_it_once_and_nobody_sees_who_got_a_blind_copy(self) -> None:
+        made = parcel(Draft("b@x.org, C <c@x.org>", "Hi", "x", cc="d@x.org, b@x.org", bcc="secret@x.org"), ALICE)
+        self.assertEqual(made.recipients, ("b@x.org", "c@x.org", "d@x.org", "secret@x.org"))
+        self.assertNotIn(b"secret", made.octets)
+        self.assertNotIn(b"bcc", made.octets.lower())
+
+    def test_it_can_cross_any_server(self) -> None:
+        made = parcel(Draft(ALICE, "Grüße " * 40, "ä" * 5000 + "\n.\nFrom here\n" + "x" * 5000), ALICE)
+        self.assertTrue(made.octets.isascii())
+        for line in made.octets.split(b"\r\n"):
+            self.assertLessEqual(len(line), 998)
+            self.assertNotIn(b"\n", line)
+            self.assertNotIn(b"\r", line)
+
+    @settings(deadline=None)
+    @given(TEXT, st.lists(TEXT).map("\n".join), TEXT.filter(str.strip), st.binary(max_size=300))
+    def test_what_was_written_is_what_is_read(self, subject: str, text: str, name: str, content: bytes) -> None:
+        made = parcel(Draft(ALICE, subject, text, attachments=(Attachment(name, "text/plain", content),)), ALICE)
+        shown = read(made.octets)
+        self.assertEqual(shown.heading.subject, " ".join(subject.split()))
+        self.assertEqual(shown.text.rstrip("\n"), text.rstrip("\n"))
+        (attached,) = shown.attachments
+        self.assertEqual((attached.name, attached.content), (" ".join(name.split()), content))
+
+    @settings(deadline=None)
+    @given(TEXT.filter(str.strip))
+    def test_names_of_people_arrive(self, name: str) -> None:
+        quotable = " ".join(name.replace("\\", "").replace('"', "").split())
+        made = parcel(Draft(f'"{quotable}" <bob@x.org>', "", ""), ALICE)
+        self.assertEqual(made.recipients, ("bob@x.org",))
+        self.assertEqual(read(made.octets).to, (Person(quotable, "bob@x.org"),))
+
+    @given(TEXT.filter(str.strip))
+    def test_whoever_wrote_can_be_written_back_to(self, name: str) -> None:
+        person = Person(" ".join(name.split()), "bob@x.org")
+        self.assertEqual(read(parcel(Draft(f"{person}, {person}", "", ""), ALICE).octets).to[0], person)
+
+    def test_nothing_that_is_typed_becomes_a_header(self) -> None:
+        made = parcel(Draft(ALICE, "a\r\nBcc: x@y.z\nX-Evil: 1", "text", in_reply_to="<a@b>\r\nX-Evil: 2"), ALICE)
+        message = email.message_from_bytes(made.octets, policy=email.policy.default)
+        self.assertIsNone(message["X-Evil"])
+        self.assertIsNone(message["Bcc"])
+        self.assertEqual(message["In-Reply-To"], "<a@b>")
+
+    def test_what_cannot_be_sent_is_told_in_a_line(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        bad = {
+            Draft("", "", ""): "to nobody",
+            Draft(" , ;", "", ""): "to nobody",
+            Draft("alice bob", "", ""): "no address: alice bob",
+            Draft("a@b, c@d e@f", "", ""): "no address: c@d e@f",
+            Draft("a@b, bob@", "", ""): "name@domain",
+            Draft("a@b, Bob <>", "", ""): "no address: Bob <>",
+            Draft("Bob <b@c> <d@e>", "", ""): "no address",
+            Draft('"Bob <b@c>', "", ""): "",
+            Draft("ä@x.org", "", ""): "ASCII",
+            Draft("a@x\x1b[2Jy", "", ""): "",
+            Draft(ALICE, "", "", cc="x@"): "name@domain",
+            Draft(ALICE, "", "", attachments=(folder / "none.txt",)): "No such file",
+            Draft(ALICE, "", "", attachments=(folder,)): "Is a directory",
+            Draft(ALICE, "", "", attachments=(Path("~nobody-of-that-name/x"),)): "cannot be attached",
+        }
+        for draft, words in bad.items():
+            error = self.assertRaises(BadDraft, parcel, draft, ALICE)
+            self.assertIn(words, str(error))
+            self.assertNotIn("\n", str(error))
+            self.assertNotIn("\x1b", str(error))
+
+    def test_a_plain_name_is_somebody_of_ones_own_domain(self) -> None:
+        made = parcel(Draft("bob, C <carl>; d@x.org,,", "", ""), ALICE)
+        self.assertEqual(made.recipients, ("bob@localhost", "carl@localhost", "d@x.org"))
+
+    def test_a_domain_in_letters_of_its_own_is_written_as_servers_know_it(self) -> None:
+        self.assertEqual(parcel(Draft("x@bücher.example", "", ""), ALICE).recipients, ("x@xn--bcher-kva.example",))
+
+    def test_a_file_is_attached_as_what_it_is(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        kinds = {"a.pdf": "application/pdf", "b.tar.gz": "application/octet-stream", "c": "application/octet-stream",
+                 "d.eml": "application/octet-stream", "e.html": "text/html"}  # fmt: skip
+        for name in kinds:
+            (folder / name).write_bytes(b"\x00\xff\r\n.\r\n")
+        made = parcel(Draft(ALICE, "", "text", attachments=tuple(folder / name for name in kinds)), ALICE)
+        shown = read(made.octets)
+        self.assertEqual({one.name: one.media_type for one in shown.attachments}, kinds)
+        self.assertEqual({one.content for one in shown.attachments}, {b"\x00\xff\r\n.\r\n"})
+
+
+class Answers(SynchronousTestCase):
+    def received(self, **headers: str) -> EmailMessage:
+        message = EmailMessage()
+        for name, value in headers.items():
+            message[name.replace("_", "-")] = value
+        message.set_content("first\n> older\n\nlast\n")
+        return message
+
+    def test_an_answer_goes_to_its_writer_and_hangs_in_the_thread(self) -> None:
+        letter = read(
+            self.received(
+                From='"B, Bob" <bob@x.org>', To=ALICE, Subject="Re: Plan", Message_ID="<2@x>", References="<1@x>",
+                Date="Mon, 23 Nov 2026 08:00:00 +0200",
+            ).as_bytes()
+        )  # fmt: skip
+        draft = reply(letter, ALICE)
+        self.assertEqual((draft.to, draft.cc, draft.subject), ('"B, Bob" <bob@x.org>', "", "Re: Plan"))
+        self.assertEqual(draft.text, "\n\nOn 2026-11-23 at 08:00, B, Bob wrote:\n> first\n>> older\n>\n> last\n")
+        sent = email.message_from_bytes(parcel(draft, ALICE).octets, policy=email.policy.default)
+        self.assertEqual(sent["In-Reply-To"], "<2@x>")
+        self.assertEqual(sent["References"], "<1@x> <2@x>")
+        self.assertEqual(parcel(draft, ALICE).recipients, ("bob@x.org",))
+
+    def test_an_answer_to_all_leaves_oneself_out(self) -> None:
+        letter = read(
+            self.received(
+                From="bob@x.org", To=f"{ALICE.upper()}, c@x.org", Cc="d@x.org, C <C@x.org>, bob@x.org"
+            ).as_bytes()
+        )
+        draft = reply(letter, ALICE, everybody=True)
+        self.assertEqual((draft.to, draft.cc), ("bob@x.org", "c@x.org, d@x.org"))
+
+    def test_who_answers_a_letter_of_his_own_goes_on_writing_to_the_same_people(self) -> None:
+        letter = read(self.received(From=ALICE, To="bob@x.org", Cc="c@x.org").as_bytes())
+        self.assertEqual(reply(letter, ALICE.upper()).to, "bob@x.org")
+        draft = reply(letter, ALICE, everybody=True)
+        self.assertEqual((draft.to, draft.cc), ("bob@x.org", "c@x.org"))
+
+    def test_reply_to_comes_before_from(self) -> None:
+        letter = read(self.received(From="bob@x.org", Reply_To="list@x.org", Subject="x").as_bytes())
+        self.assertEqual(reply(letter, ALICE).to, "list@x.org")
+
+    def test_the_long_ids_of_a_long_thread_stay_whole(self) -> None:
+        ids = [f"<{'x' * 90}{number}@long.example>" for number in range(60)]
+        draft = Draft(ALICE, "", "", in_reply_to=ids[-1], references=" ".join(ids))
+        octets = parcel(draft, ALICE).octets
+        references = email.message_from_bytes(octets)["References"].split()
+        self.assertEqual((references[0], references[-1], len(references)), (ids[0], ids[-1], MOST_REFERENCES))
+        self.assertNotIn(b"=?", octets.partition(b"From:")[0])
+
+    def test_a_letter_is_handed_on_with_its_files(self) -> None:
+        message = self.received(From="bob@x.org", Subject="Plan")
+        message.add_attachment(b"1234", maintype="image", subtype="png", filename="p.png")
+        draft = forward(read(message.as_bytes()))
+        self.assertEqual((draft.subject, draft.to), ("Fwd: Plan", ""))
+        self.assertIn("From: bob@x.org\nSubject: Plan\n\nfirst\n", draft.text)
+        self.assertEqual(draft.attachments, (Attachment("p.png", "image/png", b"1234"),))
+
+    def test_quoting_marks_every_line(self) -> None:
+        self.assertEqual(quoted("a\n\n>b\n\n"), "> a\n>\n>>b\n")
