@@ -149,7 +149,7 @@ class Watch:
             self._remove(call.paths[0], call)
         elif call.name in (*LINK, *RENAME):
             path, new_path = call.paths
-            if path in self._written:
+            if path in self._written and self._minds(new_path):
                 self._since.faults.append(f"{path}: not synced, and named {new_path}")
             if call.name in RENAME:
                 self._remove(path, call)

@@ -29,9 +29,9 @@ from tests.end_to_end.server import (
 )
 from tests.end_to_end.strace import CLIENTS, STDOUT, Reply, Watch, command
 
-# What need not be on the disk: drafts, the pid, what SQLite shares in memory, and the guard's counters, which lie
-# in its log until it is synced for an account.
-SPARED = ["spool/*", "pid", "accounts.sqlite3-shm", "accounts.sqlite3-wal"]
+# What need not be on the disk: drafts, what tells of the running process, what SQLite shares in memory, and the guard's
+# counters, which lie in its log until it is synced for an account.
+SPARED = ["spool/*", "pid", "listening.json*", "accounts.sqlite3-shm", "accounts.sqlite3-wal"]
 LARGE = bytes(range(32, 127)) * 3000  # it does not wait in memory
 # Which sync is left out, and what must be found then.
 CARELESS = {
