@@ -318,6 +318,11 @@ class Thunderbird:
         """Cancel the dialogs that are open, unless they are answered; returns what they say."""
         if self._types_passwords:
             return []
+        [texts] = eventually(self._try_to_cancel_dialogs, "Thunderbird's dialogs are complete", SECONDS)
+        return texts
+
+    def _try_to_cancel_dialogs(self) -> list[list[str]]:
+        """What the dialogs said that are cancelled now; nothing at all where one does not say anything yet."""
         try:
             texts: list[str] = self._marionette.run(
                 """
@@ -330,9 +335,11 @@ class Thunderbird:
                 """
             )
         except DialogOpen as dialog:
+            if not str(dialog):
+                return []
             self._marionette.dismiss_dialog()
-            return [str(dialog)]
-        return texts
+            return [[str(dialog)]]
+        return [texts]
 
     def _closed_composer(self) -> bool:
         """Close the compose window, and what dialogs it still opens; returns whether they are gone."""
