@@ -126,6 +126,10 @@ class Talking(Screen[None]):
     def body(self) -> ComposeResult:
         raise NotImplementedError
 
+    def on_screen_resume(self) -> None:
+        for pane in self.query(Protocol):
+            pane.catch_up()
+
     @property
     def status(self) -> Status:
         return self.query_one(Status)

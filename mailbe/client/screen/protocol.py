@@ -84,9 +84,17 @@ class Protocol(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self._lay_out()
 
+    def catch_up(self) -> None:
+        """Its screen was covered by another: what was heard meanwhile may not have been scrolled to."""
+        self._show()
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self._follows = self.is_vertical_scroll_end
+        # Who is at the end stays there; only who scrolls back has left it, and not who is where the end was.
+        if self.is_vertical_scroll_end:
+            self._follows = True
+        elif new_value < old_value:
+            self._follows = False
 
     def _lay_out(self) -> None:
         self._sections = {}
