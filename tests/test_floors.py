@@ -11,12 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 import mailbe
 
 PACKAGE = Path(mailbe.__file__).parent
-GROUND = {"address", "dots", "peers", "sent", "trace", "__init__"}
+GROUND = {"address", "arguments", "dots", "peers", "sent", "trace", "__init__"}
 SEAMS = GROUND | {"interfaces"}
 TALK = SEAMS | {"session", "limits", "conversation", "listener", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
 MAY_IMPORT = {
     "address": set(),
+    "arguments": set(),
     "dots": GROUND,
     "peers": GROUND,
     "sent": GROUND,
@@ -65,7 +66,7 @@ MAY_IMPORT = {
     "cli": SEAMS | {"accounts", "announce", "client", "maildata", "torture"},
     "__init__": set(),
 }
-STANDARD_LIBRARY_ONLY = {"address", "dots", "peers", "sent", "trace"}
+STANDARD_LIBRARY_ONLY = {"address", "arguments", "dots", "peers", "sent", "trace"}
 HOLD_THE_REACTOR = {"tap", "cli", "worker"}
 
 

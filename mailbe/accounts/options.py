@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -11,6 +10,7 @@ from datetime import datetime
 from mailbe.accounts import invitations
 from mailbe.accounts.counters import DAY
 from mailbe.accounts.database import Accounts
+from mailbe.arguments import number
 from mailbe.maildata import Maildata
 
 MOST_USES = 10**6
@@ -30,9 +30,9 @@ def add_command(
     )
     made = commands.add_parser("add", help="make one, and print its code, which is shown once")
     made.add_argument(
-        "--uses", type=_number(MOST_USES), default=1, metavar="N", help="good for so many accounts (%(default)s)"
+        "--uses", type=number(1, MOST_USES), default=1, metavar="N", help="good for so many accounts (%(default)s)"
     )
-    made.add_argument("--days", type=_number(MOST_DAYS), default=30, metavar="N", help="and so long (%(default)s)")
+    made.add_argument("--days", type=number(1, MOST_DAYS), default=30, metavar="N", help="and so long (%(default)s)")
     made.set_defaults(command=carry_out, run=_add)
     made = commands.add_parser("list", help="print those that are good: the first group of the code, uses, end")
     made.set_defaults(command=carry_out, run=_list)
@@ -53,12 +53,3 @@ def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -
 
 def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
     yield f"{invitations.remove(accounts, options.code).label}-... removed"
-
-
-def _number(most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,18}", text) or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text[:40]!a} is not a whole number from 1 to {most}")
-        return int(text)
-
-    return number

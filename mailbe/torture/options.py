@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+
+from mailbe.arguments import number
 
 RULES = ("posix", "ext4")  # the values of forgetful.Rule
 MOST_ROUNDS = 10**6
@@ -21,7 +22,7 @@ def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "works in a temporary folder, or in that of --maildata, which must be missing or empty. The exit status is 1 "
         "if anything is lost, and then the folder is kept.",
     )
-    rounds = _number(1, MOST_ROUNDS)
+    rounds = number(1, MOST_ROUNDS)
     made.add_argument(
         "--kill9", type=rounds, default=0, metavar="N", help="kill it so many times (20, without --power)"
     )
@@ -34,17 +35,17 @@ def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     made.add_argument("--rule", choices=RULES, help="the rule by which that forgets (each in turn, N times)")
     made.add_argument("--seconds", type=_seconds, metavar="S", help="begin no round after so many seconds")
-    made.add_argument("--seed", type=_number(0, 2**32 - 1), metavar="N", help="make the choices of that run again")
+    made.add_argument("--seed", type=number(0, 2**32 - 1), metavar="N", help="make the choices of that run again")
     made.add_argument(
         "--connections",
-        type=_number(1, MOST_CONNECTIONS),
+        type=number(1, MOST_CONNECTIONS),
         default=8,
         metavar="N",
         help="send over so many at once (%(default)s)",
     )
     made.add_argument(
         "--workers",
-        type=_number(1, MOST_WORKERS),
+        type=number(1, MOST_WORKERS),
         default=1,
         metavar="N",
         help="of a server with so many workers (%(default)s); of several, one may be killed alone",
@@ -70,15 +71,6 @@ def _torture(options: argparse.Namespace) -> int:
             workers=options.workers,
         )
     )
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,18}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text[:40]!a} is not a whole number from {least} to {most}")
-        return int(text)
-
-    return number
 
 
 def _seconds(text: str) -> float:
