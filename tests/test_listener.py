@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -62,11 +61,16 @@ class Rest(SynchronousTestCase):
             self.assertLessEqual(self.port.numberAccepts - 20, ACCEPTED_AT_ONCE)
 
     def test_a_client_is_taken_where_there_is_one(self) -> None:
-        there = len(list(Path("/proc/self/fd").iterdir()))
+        tried: list[int] = []
+        really = os.open
+        self.patch(os, "open", lambda *arguments: tried.append(really(*arguments)) or tried[-1])
         for _ in range(3):
             self.port.doRead()
-        self.assertEqual((self.port.accepted, self.port.reading), (3, True))
-        self.assertEqual(len(list(Path("/proc/self/fd").iterdir())), there)
+        self.assertEqual((self.port.accepted, self.port.reading, len(tried)), (3, True, 3))
+        for descriptor in tried:
+            with self.assertRaises(OSError) as closed:
+                os.fstat(descriptor)
+            self.assertEqual(closed.exception.errno, errno.EBADF)
 
     def test_without_one_the_port_rests_with_one_line_until_there_is_one(self) -> None:
         patched = self.none_left()
