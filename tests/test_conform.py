@@ -1,0 +1,320 @@
+"""The checks of conformance find what they are for: a server with one fault fails those checks that are about it, and
+one without a fault passes them all.
+
+The faults stand in ``tests/model/faults.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailbe import cli
+from mailbe.conform import door, mailbox
+from mailbe.conform import find as finding
+from mailbe.conform import run as running
+from mailbe.conform.checks import TABLE, smtp_future
+from mailbe.conform.find import Request, Unreachable, find
+from mailbe.conform.rules import Level, Rule, Verdict
+from mailbe.conform.run import LeftBehind, Result, Run
+from mailbe.conform.sasl import Login
+from tests.model import ADDRESS, PASSWORD, USER, Fault, Model
+from tests.model.faults import ROWS, UNTRIED, Row, smtp, wrong
+
+
+def family(rule: Rule) -> str:
+    return rule.check.__module__.rpartition(".")[2]
+
+
+class ConformCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        # Nothing here takes long that comes at all.
+        self.patch(running, "ARRIVAL", 1.5)
+        self.patch(running, "LAST_ARRIVAL", 0.5)
+        self.patch(mailbox, "PAUSE", 0.05)
+        self.patch(door, "PAUSE", 0.1)
+        self.patch(smtp_future, "HOLD", 1)
+        self._folder = Path(self.mktemp()).resolve()
+        self._folder.mkdir(parents=True)
+
+    def serve(self, fault: Fault | None = None) -> Model:
+        model = Model(self._folder, fault)
+        self.addCleanup(model.close)
+        return model
+
+    def request(self, model: Model, ports: tuple[str, ...] = Row.ports, seconds: float = 3) -> Request:
+        those = {name: model.ports[name] for name in ports}
+        return Request("localhost", Login(USER, PASSWORD), ADDRESS, those, ca=model.ca, seconds=seconds)
+
+    def check(self, model: Model, rules: list[Rule], ports: tuple[str, ...] = Row.ports) -> list[Result]:
+        """Make these checks; whether the letters could be deleted does not matter."""
+        request = self.request(model, ports)
+        run = Run(request, find(request), lambda done, whole: None, rules)
+        run.prepare()
+        with contextlib.suppress(LeftBehind):
+            run.go()
+        return run.results
+
+
+class EveryCheckFindsItsFault(ConformCase):
+    """A test for each family, made below."""
+
+    def assert_found(self, family_name: str) -> None:
+        for row in ROWS[family_name]:
+            own = {rule.name: rule for rule in TABLE if family(rule) == family_name}
+            rules = [own[name] for name in row.names.split()]
+            self.patch(finding, "is_local", lambda host, remote=row.remote: not remote)
+            model = self.serve(row.fault)
+            results = self.check(model, [*map(own.__getitem__, row.before.split()), *rules], row.ports)
+            model.close()
+            for rule in rules:
+                wanted = Verdict.ABSENT if rule.level is Level.MAY else Verdict.FAILED
+                verdicts = [(result.verdict, result.reason) for result in results if result.rule is rule]
+                self.assertIn((wanted, ""), verdicts, rule.name)
+
+    def test_every_rule_is_tried(self) -> None:
+        tried = {(name, word) for name, rows in ROWS.items() for row in rows for word in row.names.split()}
+        self.assertEqual(tried | UNTRIED, {(family(rule), rule.name) for rule in TABLE})
+        self.assertEqual(tried & UNTRIED, set())
+
+
+for _name in ROWS:
+
+    def _test(self: EveryCheckFindsItsFault, name: str = _name) -> None:
+        self.assert_found(name)
+
+    setattr(EveryCheckFindsItsFault, f"test_{_name}", _test)
+
+
+class AServerWithoutAFault(ConformCase):
+    """What all of these tests look at is one run."""
+
+    ran: ClassVar[tuple[Model, list[Result]] | None] = None
+
+    def setUp(self) -> None:
+        super().setUp()
+        if self.ran is None:
+            model = self.serve()
+            model.letters["of-a-stranger"] = b"Subject: private\r\n\r\nNothing for you.\r\n"
+            type(self).ran = model, self.check(model, list(TABLE))
+        assert self.ran is not None
+        self.model, self.results = self.ran
+
+    def test_it_passes(self) -> None:
+        wrong = [
+            (result.listener, result.rule.name, result.sent, result.got, result.reason)
+            for result in self.results
+            if result.verdict in (Verdict.FAILED, Verdict.UNCLEAR)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_no_letter_is_left_and_nobody_elses_is_read(self) -> None:
+        self.assertEqual(set(self.model.letters), {"of-a-stranger"})
+        self.assertNotIn("of-a-stranger", self.model.retrieved)
+
+    def test_only_our_own_address_and_reserved_names_are_asked_for(self) -> None:
+        for recipient in self.model.recipients:
+            self.assertRegex(recipient.lower(), r"(@model\.test|\.invalid|^postmaster)$")
+
+    def test_a_wrong_password_is_said_twice_at_most_and_is_always_the_same(self) -> None:
+        self.assertLessEqual(len(self.model.failures), 2)
+        self.assertEqual(len(set(self.model.failures)), 1)
+
+    def test_no_password_stands_in_a_dialogue(self) -> None:
+        said = "\n".join(line for result in self.results for line in result.dialogue.lines)
+        self.assertNotIn(PASSWORD, said)
+        self.assertNotIn(base64.b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode(), said)
+        self.assertIn("PASS ****", said)
+
+
+class Judging(ConformCase):
+    def test_what_was_broken_off_is_not_called_kept(self) -> None:
+        rules = [rule for rule in TABLE if rule.name in ("dots-are-transparent", "noop-changes-nothing")]
+
+        def break_off(done: int, whole: int) -> None:
+            if done:
+                raise KeyboardInterrupt
+
+        model = self.serve()
+        request = self.request(model, ports=("smtp", "pop3"))
+        run = Run(request, find(request), break_off, [rules[1], rules[0]])
+        run.prepare()
+        self.assertRaises(KeyboardInterrupt, run.go)
+        self.assertEqual([result.reason for result in run.results], ["it was broken off"])
+        self.assertEqual(model.letters, {})
+
+    def test_silence_is_no_fault(self) -> None:
+        rules = [rule for rule in TABLE if rule.name == "noop-says-ok"]
+        request = self.request(self.serve(wrong("is-silent")), seconds=0.5)
+        run = Run(request, find(request), lambda done, whole: None, rules)
+        run.prepare()
+        run.go()
+        self.assertEqual([result.verdict for result in run.results], [Verdict.UNCLEAR])
+        self.assertIn("no answer to NOOP", run.results[0].reason)
+
+    def test_a_log_in_that_fails_is_tried_once(self) -> None:
+        model = self.serve()
+        request = replace(self.request(model), login=Login(USER, "something else"))
+        with self.assertRaises(Unreachable) as caught:
+            Run(request, find(request), lambda done, whole: None).prepare()
+        self.assertIn("submission: the log-in of alice was answered 535", str(caught.exception))
+        self.assertEqual(len(model.failures), 1)
+
+    def test_no_password_crosses_the_network_in_the_clear(self) -> None:
+        fault = Fault(
+            offers=lambda known: [word for word in known if word != "STARTTLS"],
+            capabilities=lambda known: [word for word in known if word != "STLS"],
+        )
+        self.patch(finding, "is_local", lambda host: False)
+        for name in ("submission", "pop3"):
+            model = self.serve(fault)
+            request = self.request(model, ports=(name,))
+            with self.assertRaises(Unreachable) as caught:
+                Run(request, find(request), lambda done, whole: None).prepare()
+            self.assertIn("offers no TLS", str(caught.exception))
+
+    def test_a_certificate_of_somebody_else_is_refused(self) -> None:
+        model = self.serve()
+        self.patch(finding, "is_local", lambda host: False)
+        request = replace(self.request(model, ports=("pop3s",)), ca=None)
+        with self.assertRaises(Unreachable) as caught:
+            find(request)
+        self.assertIn("its certificate is not to be trusted", str(caught.exception))
+
+    def test_without_pop3_no_letter_is_sent(self) -> None:
+        model = self.serve()
+        results = self.check(model, list(TABLE), ("smtp",))
+        self.assertEqual(model.letters, {})
+        reasons = {result.rule.name: result.reason for result in results}
+        self.assertIn("could not be deleted again", reasons["dots-are-transparent"])
+        self.assertEqual(reasons["unknown-commands-are-answered-500"], "")
+
+    def test_without_smtp_the_rest_is_tried(self) -> None:
+        model = self.serve()
+        results = self.check(model, list(TABLE), ("pop3",))
+        verdicts = {result.rule.name: result.verdict for result in results}
+        self.assertEqual(verdicts["stat-tells-two-numbers"], Verdict.PASSED)
+        self.assertEqual(verdicts["dots-are-stuffed"], Verdict.SKIPPED)
+
+
+class Finding(ConformCase):
+    """Which ports are taken where none are named."""
+
+    def names(self, standard: dict[str, int], ours: dict[str, int]) -> set[str]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            closed = dict.fromkeys(Row.ports, free.getsockname()[1])
+        self.patch(finding, "STANDARD", closed | standard)
+        self.patch(finding, "OURS", closed | ours)
+        found = find(replace(self.request(self.model), ports={}))
+        sites = [*found.sites, *found.sites_in_tls]
+        return {each.name for each in (*sites, found.drop, found.drop_in_tls) if each is not None}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.model = self.serve()
+
+    def test_the_standard_ports_come_first(self) -> None:
+        self.assertEqual(self.names(self.model.ports, {"smtp": self.model.ports["smtp"]}), set(Row.ports))
+
+    def test_then_those_of_mailbe(self) -> None:
+        self.assertEqual(self.names({}, self.model.ports), set(Row.ports))
+
+    def test_a_mail_server_of_the_machine_itself_is_not_meant(self) -> None:
+        """Where the standard ports have SMTP alone, and those of mailbe have POP3 as well."""
+        self.assertEqual(self.names({"smtp": self.model.ports["smtp"]}, self.model.ports), set(Row.ports))
+
+    def test_somebody_who_speaks_otherwise_is_not_there(self) -> None:
+        self.assertEqual(
+            self.names({"smtp": self.model.ports["pop3"]} | {"pop3": self.model.ports["pop3"]}, {}), {"pop3"}
+        )
+
+    def test_nobody_anywhere_is_one_line(self) -> None:
+        with self.assertRaises(Unreachable) as caught:
+            self.names({}, {})
+        self.assertIn("nothing answers on localhost at the ports", str(caught.exception))
+
+
+class TheCommand(ConformCase):
+    """The command line, on some of the checks."""
+
+    def run_command(self, fault: Fault | None, names: str, *options: str, password: str = PASSWORD) -> int:
+        model = self.serve(fault)
+        self.patch(running, "TABLE", [rule for rule in TABLE if rule.name in names.split()])
+        ports = [word for name in ("smtp", "pop3") for word in (f"--{name}", str(model.ports[name]))]
+        self.patch(sys, "stdin", io.StringIO(password + "\n"))
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+        who = ["--user", USER, "--address", ADDRESS, "--password-stdin"]
+        return cli.main(["conform", "localhost", *who, *ports, *options])
+
+    def test_a_broken_must_is_status_1_and_told_in_full(self) -> None:
+        status = self.run_command(smtp({"RSET": "502 what?"}), "rset-is-answered-250 quit-before-ehlo")
+        self.assertEqual((status, self.err.getvalue()), (1, ""))
+        said = self.out.getvalue()
+        self.assertRegex(said, r"failed +MUST +RFC 5321 4\.1\.1\.5 +RSET is answered 250")
+        self.assertRegex(said, r"sent: +RSET\n +came: +502 what\?\n +wanted: 250\n")
+        self.assertIn("    C: RSET\n    S: 502 what?\n", said)
+        self.assertNotIn("C: QUIT", said)
+        self.assertIn("1 passed; broken: 1 MUST, 0 SHOULD; 0 absent, 0 skipped, 0 unclear", said)
+
+    def test_a_broken_should_is_status_0(self) -> None:
+        self.assertEqual(self.run_command(smtp({"XYZZY": "502 what?"}), "unknown-commands-are-answered-500"), 0)
+        self.assertIn("broken: 0 MUST, 1 SHOULD", self.out.getvalue())
+
+    def test_verbose_tells_the_dialogue_of_what_is_well(self) -> None:
+        self.assertEqual(self.run_command(None, "quit-before-ehlo", "--verbose"), 0)
+        self.assertIn("    C: QUIT\n    S: 221 2.0.0 bye\n", self.out.getvalue())
+
+    def test_json_has_everything(self) -> None:
+        self.assertEqual(self.run_command(smtp({"QUIT": "250 ok"}), "quit-before-ehlo", "--json"), 1)
+        whole = json.loads(self.out.getvalue())
+        self.assertEqual(whole["broken"], {"MUST": 1, "SHOULD": 0})
+        [check] = whole["checks"]
+        wanted = {"section": "RFC 5321 4.1.1.10", "verdict": "failed", "came": "250 ok", "wanted": "221"}
+        self.assertEqual({key: check[key] for key in wanted}, wanted)
+        self.assertIn("C: QUIT", check["dialogue"])
+
+    def test_nobody_there_is_one_line(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.assertEqual(self.run_command(None, "", "--smtp", str(port)), 1)
+        self.assertRegex(self.err.getvalue(), r"\Amailbe: smtp: no connection to localhost:\d+: .*\n\Z")
+
+    def test_a_failed_log_in_is_one_line(self) -> None:
+        self.assertEqual(self.run_command(None, "", password="wrong"), 1)
+        self.assertEqual(self.err.getvalue(), "mailbe: pop3: the log-in of alice was answered -ERR [AUTH] no\n")
+
+    def test_wrong_usage_is_status_2(self) -> None:
+        for words in (
+            [],
+            ["a b"],
+            ["localhost", "--smtp", "0"],
+            ["localhost", "--address", "alice"],
+            ["localhost", "--timeout", "0"],
+            ["localhost", "--password-stdin"],
+            ["localhost", "--user", USER],
+            ["localhost", "--user", "", "--password-stdin"],
+            ["localhost", "--user", USER, "--password-stdin"],
+            ["localhost", "--ca", "x", "--unverified"],
+        ):
+            self.patch(sys, "stdin", io.StringIO("\n"))
+            self.patch(sys, "stderr", io.StringIO())
+            with self.assertRaises(SystemExit) as caught:
+                cli.main(["conform", *words])
+            self.assertEqual(caught.exception.code, 2, words)
+
+    def test_letters_that_stay_are_told(self) -> None:
+        status = self.run_command(wrong("deletes-nothing"), "dots-are-transparent")
+        self.assertEqual(status, 1)
+        sign = r"letters of this run are left, .* with conform-[0-9a-f]{16} in the Subject\n\Z"
+        self.assertRegex(self.err.getvalue(), sign)
