@@ -48,6 +48,11 @@ class Board:
         os.ftruncate(descriptor, pages * OCTETS)
         return cls(Handle(descriptor, pages, os.urandom(32)))
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the first of those that have pages."""
+        return self._own == 0
+
     def serve(self) -> None:
         """Say that this process takes clients from now on."""
         assert self._own is not None

@@ -1,9 +1,10 @@
 """One file of a Maildir: what its name tells, and its content as it crosses the wire.
 
-A message's name is ``<unique part>[,S=<octets>][,W=<octets>][:2,<flags>]``. S is the size of the file, W its
-size on the wire, where every line ends in CRLF. Our own files are stored as they crossed the wire, so both
-are the same, and sending one is copying it. A file that another program has put there may have lines that
-end in LF, and a name that tells no size: it is converted on its way out, and measured once.
+A message's name is ``<unique part>[,U=<octets>][,S=<octets>][,W=<octets>][:2,<flags>]``. S is the size of the
+file, W its size on the wire, where every line ends in CRLF, and U that of its surrogate there, where it needs one.
+Our own files are stored as they crossed the wire, so both are the same, and sending one is copying it. A file that
+another program has put there may have lines that end in LF, and a name that tells no size: it is converted on its
+way out, and measured once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SMALL = 64 * 1024  # octets of a letter that is read at once
 CHUNK = 256 * 1024  # octets of a larger one that are
 
 _WIRE_SIZE = re.compile(r",W=(\d+)")
+_SURROGATE_SIZE = re.compile(r",U=(\d{1,18})(?=,|$)")
 
 
 def base(name: str) -> str:
@@ -34,6 +36,12 @@ def told_size(base_name: str) -> int | None:
     if tells and last.isdecimal():  # as in nearly all names; the expression takes twice as long
         return int(last)
     told = _WIRE_SIZE.search(base_name)
+    return int(told[1]) if told else None
+
+
+def told_surrogate(base_name: str) -> int | None:
+    """The octets of its surrogate that a name without flags tells; ``None`` where it does not."""
+    told = _SURROGATE_SIZE.search(base_name)
     return int(told[1]) if told else None
 
 

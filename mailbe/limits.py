@@ -142,4 +142,5 @@ class Patience:
         """The client is told ``reply``."""
         if reply.effect:
             self._begin()
+        self.commands -= reply.part
         self.errors += reply.error

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mailbe.letterfile import base, contents, told_size
+from mailbe.letterfile import base, contents, told_size, told_surrogate
+from mailbe.surrogate import Surrogate
 
 SETTLED = 1_000_000_000  # nanoseconds; coarser than any file system's clock ticks
 SCANS = 5  # tries to read two folders in a moment of peace
@@ -29,8 +30,10 @@ class Listing:
     """Octets on the wire."""
     octets: int
     """All of them."""
-    measured: dict[str, int]
-    """The sizes, by base name, that no name tells."""
+    surrogates: dict[int, int]
+    """By index, the sizes of those surrogates that are another size than their letters."""
+    measured: dict[str, tuple[int, int]]
+    """The sizes, by base name, that no name tells: the letter's, and its surrogate's."""
     stamps: tuple[int, int] | None
     """The folders' times of change; ``None`` where the listing must not be believed again."""
     taken: int
@@ -80,7 +83,7 @@ def _clock() -> int:
     return time.time_ns() - time.monotonic_ns()
 
 
-def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
+def list_mailbox(mailbox: Path, measured: dict[str, tuple[int, int]]) -> Listing:
     """Read the names in ``mailbox``, and measure the files whose size neither a name nor ``measured`` tells.
 
     :raises OSError: where a part of it cannot be read: better no maildrop than half of one.
@@ -89,20 +92,34 @@ def list_mailbox(mailbox: Path, measured: dict[str, int]) -> Listing:
     found, stamps = scan(mailbox)
     names: list[str] = []
     sizes: list[int] = []
-    still_measured: dict[str, int] = {}
+    surrogates: dict[int, int] = {}
+    still_measured: dict[str, tuple[int, int]] = {}
     for base_name in sorted(found):
         name = found[base_name]
         size = told_size(base_name)
+        surrogate_size = told_surrogate(base_name) if ",U=" in base_name else None
         if size is None:
-            size = measured.get(base_name)
+            both = measured.get(base_name)
             try:
-                size = sum(map(len, contents(f"{mailbox}/{name}"))) if size is None else size
+                both = _measure(f"{mailbox}/{name}") if both is None else both
             except FileNotFoundError:
                 continue
-            still_measured[base_name] = size
+            still_measured[base_name] = both
+            size, surrogate_size = both
+        if surrogate_size is not None and surrogate_size != size:
+            surrogates[len(names)] = surrogate_size
         names.append(name)
         sizes.append(size)
-    return Listing(names, sizes, sum(sizes), still_measured, stamps, taken, clock)
+    return Listing(names, sizes, sum(sizes), surrogates, still_measured, stamps, taken, clock)
+
+
+def _measure(path: str) -> tuple[int, int]:
+    size = surrogate_size = 0
+    letter = Surrogate()
+    for chunk in contents(path):
+        size += len(chunk)
+        surrogate_size += len(letter.feed(chunk))
+    return size, surrogate_size + len(letter.end())
 
 
 def scan(mailbox: Path) -> tuple[dict[str, str], tuple[int, int] | None]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from zope.interface import implementer
 
 from mailbe.durable import lock_folder, make_mailbox, sync_folder, trouble
-from mailbe.interfaces import IMaildrop, LetterGone, MaildropBusy, NotAllDeleted, OffReactor, TryLater
+from mailbe.interfaces import IMaildrop, LetterGone, MaildropBusy, NotAllDeleted, OffReactor, Terms, TryLater
 from mailbe.letterfile import base, content
 from mailbe.listing import Listing, list_mailbox, scan, times_of_change
 
+FREE = Terms()
 REMEMBERED = 200_000  # messages in all the listings that are remembered
 EMPTY = 10  # messages that take as much memory as a listing without any
 
@@ -28,28 +29,28 @@ class Maildrops:
         self._remembered: OrderedDict[Path, Listing] = OrderedDict()
         self._messages = 0
 
-    async def open(self, mailbox: Path) -> Maildrop:
-        """The maildrop of ``mailbox``, ours alone until its ``close``.
+    async def open(self, mailbox: Path, terms: Terms = FREE) -> Maildrop:
+        """The maildrop of ``mailbox``, ours alone until its ``close``, and what holds for it.
 
         :raises MaildropBusy, TryLater:
         """
         try:
             try:
-                return await self._open(mailbox)
+                return await self._open(mailbox, terms)
             except FileNotFoundError:
                 # A new account has no mailbox yet, and one whose making was cut short lacks a folder.
                 await self._off_reactor(partial(make_mailbox, mailbox))
-                return await self._open(mailbox)
+                return await self._open(mailbox, terms)
         except OSError as error:
             raise trouble(error) from error
 
-    async def _open(self, mailbox: Path) -> Maildrop:
+    async def _open(self, mailbox: Path, terms: Terms) -> Maildrop:
         try:
             lock = lock_folder(mailbox)
         except BlockingIOError:
             raise MaildropBusy from None
         try:
-            return Maildrop(mailbox, await self._list(mailbox), lock, self._off_reactor)
+            return Maildrop(mailbox, await self._list(mailbox), lock, self._off_reactor, terms)
         except BaseException:
             os.close(lock)
             raise
@@ -78,7 +79,8 @@ class Maildrops:
 class Maildrop:
     """One maildrop as one session holds it; see ``IMaildrop``."""
 
-    def __init__(self, mailbox: Path, listing: Listing, lock: int, off_reactor: OffReactor) -> None:
+    def __init__(self, mailbox: Path, listing: Listing, lock: int, off_reactor: OffReactor, terms: Terms) -> None:
+        self.terms = terms
         self._mailbox = mailbox
         self._way = f"{mailbox}/"  # a text, as joining Paths would take longer than reading a letter
         self._listing = listing
@@ -86,6 +88,7 @@ class Maildrop:
         self._lock = lock
         self._off_reactor = off_reactor
         self.sizes = listing.sizes
+        self.surrogates = listing.surrogates
         self.octets = listing.octets
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
 
+from passlib.utils import saslprep
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
@@ -30,6 +31,7 @@ from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts
 from mailbe.accounts.guard import Admission, Guard, Locked, Visit
 from mailbe.accounts.lines import Lines
+from mailbe.address import login_name
 from mailbe.interfaces import IProof, OffReactor, TryLater
 
 REMEMBERED_FOR = 5 * 60.0  # seconds
@@ -123,14 +125,14 @@ class MD5Checker:
             if account is not None and self._remembers(account, password):
                 return sent.avatar_id(account.address, sent=meant.sent), await self._let_in(visit, admission)
             cost = self._cost()
-            fits = await self._off_reactor(partial(self._fits, password, account, cost))
+            fitting = await self._off_reactor(partial(self._fitting, password, account, cost))
             judged, meant = meant, self._look_up(credentials)
             if meant != judged:
                 continue  # changed while we were hashing: judge what it is now
-            if account is None or not fits:
+            if account is None or fitting is None:
                 raise await self._wrong(visit, password)
             delay = await self._let_in(visit, self._guard.admit(visit))
-            account = await self._renewed(account, password)
+            account = await self._renewed(account, fitting)
             self._remember(account, password)
             return sent.avatar_id(account.address, sent=meant.sent), delay
 
@@ -205,25 +207,26 @@ class MD5Checker:
         return _Meant(account, name, sent=False)
 
     def _named(self, name: bytes) -> Account | None:
-        try:
-            return self._accounts.named(name.decode())
-        except UnicodeDecodeError:
-            return None
+        return self._accounts.named(login_name(name))
 
-    def _fits(self, password: bytes, account: Account | None, cost: str) -> bool:
+    def _fitting(self, password: bytes, account: Account | None, cost: str) -> bytes | None:
+        """The password, or what SASLprep makes of it, if the account's record is of that (RFC 6856 2.2, RFC 4616 2)."""
         # A refusal costs at least one hash of the scheme ``cost``. So how long it takes does not tell
         # whether there is such an account, even while its record is of a cheaper scheme.
+        spellings = _spellings(password)
         if account is None:
-            schemes.verify(password, self._nobodys_record(cost))
-            return False
+            for each in spellings:
+                schemes.verify(each, self._nobodys_record(cost))
+            return None
         try:
-            fits = schemes.verify(password, account.record)
-            if not fits and schemes.is_below(account.record, cost):
-                schemes.verify(password, self._nobodys_record(cost))
+            fitting = next((each for each in spellings if schemes.verify(each, account.record)), None)
+            if fitting is None and schemes.is_below(account.record, cost):
+                for each in spellings:
+                    schemes.verify(each, self._nobodys_record(cost))
         except schemes.BadRecord as error:
             remedy = f"mailbe user passwd {account.address}"
             raise TryLater(f"{account.address} has {error}; give it a new one: {remedy}") from error
-        return fits
+        return fitting
 
     async def _renewed(self, account: Account, password: bytes) -> Account:
         if account.scram is not None and not schemes.is_below(account.record, self._scheme):
@@ -285,6 +288,17 @@ class _Wrong(Exception):
     def __init__(self, delay: float) -> None:
         super().__init__()
         self.delay = delay
+
+
+def _spellings(password: bytes) -> list[bytes]:
+    """The password as it came, and prepared where that differs: two keyboards may compose one character otherwise."""
+    if password.isascii():
+        return [password]
+    try:
+        prepared: bytes = saslprep(password.decode()).encode()
+    except ValueError:
+        return [password]
+    return [password] if prepared == password else [password, prepared]
 
 
 def _printable(name: bytes) -> str:

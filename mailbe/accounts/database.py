@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from mailbe.accounts.schema import ACCOUNTS, COUNTERS, LOGINS, SECRET, STEPS, steps_taken, take_steps
-from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART, Address, BadAddress
+from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART, Address, BadAddress, folded
 from mailbe.interfaces import TryLater
 from mailbe.maildata import Unusable
 
@@ -33,7 +33,7 @@ READ_PATIENCE_MS = 50  # the reactor waits here, and in WAL mode a reader has ne
 LOOK_LASTS = 0.01  # seconds; the command that makes an account takes longer to end
 NEVER = float("-inf")
 MAX_CACHED = 10_000  # answers, to all questions together
-MAX_NAME = 2 + 2 * MAX_LOCAL_PART + 1 + MAX_DOMAIN  # octets; nothing longer can name an account
+MAX_NAME = 2 + 2 * MAX_LOCAL_PART + 1 + MAX_DOMAIN  # characters; nothing longer can name an account
 
 _COLUMNS = (ACCOUNTS.c.id, ACCOUNTS.c.local, ACCOUNTS.c.domain, ACCOUNTS.c.record, ACCOUNTS.c.scram)
 _EVERY = select(*_COLUMNS)
@@ -219,8 +219,7 @@ class Accounts:
 
     def named(self, name: str) -> Account | None:
         """Whom ``name`` means at log-in: an address, or what stands before the @ of one account only."""
-        # ASCII only, because case-folding would make a Kelvin sign a k.
-        if not name.isascii() or len(name) > MAX_NAME:
+        if len(name) > MAX_NAME:
             return None
         return self.answer(_by_name, name)
 
@@ -327,7 +326,7 @@ def add_account(connection: Connection, address: Address, record: str, scram: st
     :raises DuplicateAccount:
     """
     values = {"local": address.local, "domain": address.domain, "key": address.key}
-    values |= {"name": address.local.casefold(), "record": record}
+    values |= {"name": folded(address.local), "record": record}
     try:
         connection.execute(insert(ACCOUNTS), {**values, "scram": scram})
     except IntegrityError:
@@ -336,7 +335,7 @@ def add_account(connection: Connection, address: Address, record: str, scram: st
 
 def is_named(connection: Connection, local: str) -> bool:
     """Whether any account, in whatever domain, has this before its @."""
-    return connection.execute(_BY_NAME, {"name": local.casefold()}).first() is not None
+    return connection.execute(_BY_NAME, {"name": folded(local)}).first() is not None
 
 
 def _all_have_scram(connection: Connection, _: None) -> bool:
@@ -360,7 +359,7 @@ def _by_name(connection: Connection, name: str) -> Account | None:
             return _by_key(connection, Address.parse(name).key)
         except BadAddress:
             return None
-    rows = connection.execute(_BY_NAME, {"name": name.casefold()}).all()
+    rows = connection.execute(_BY_NAME, {"name": folded(name)}).all()
     return _account(rows[0]) if len(rows) == 1 else None
 
 

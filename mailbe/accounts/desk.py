@@ -111,7 +111,7 @@ class Desk:
     async def change_password(self, name: str, old: str, new: str, peer: str) -> Address:
         login = Login(_octets(name.strip()), _octets(old), peer)
         avatar_id = await self._checker.requestAvatarId(login)
-        account = self._accounts.at(Address.parse(bytes(avatar_id).decode("ascii")))
+        account = self._accounts.at(Address.parse(bytes(avatar_id).decode()))
         if account is None:
             raise TryLater(f"{name} was removed while its password was being changed")
         async with self._lines.turn(place_of(peer)[0]):

@@ -31,7 +31,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 from mailbe.accounts.counters import DAY, HOUR, NOTHING, Counter, Unwritten, from_row, purge, write
 from mailbe.accounts.database import Account, Accounts, secret
 from mailbe.accounts.schema import COUNTERS, LOGINS
-from mailbe.address import Address, BadAddress
+from mailbe.address import Address, BadAddress, login_name
 from mailbe.interfaces import TryLater
 from mailbe.peers import household
 
@@ -159,12 +159,9 @@ class Guard:
             key = account.address.key
             return Visit(account.id, key, key, peer, *place)
         # The same spellings are one name here as where accounts are looked up by name, or it would tell who exists.
-        name = username.decode("utf-8", "backslashreplace")
-        if username.isascii() and "@" not in name:
-            name = Address(name, self._domain).key
-        else:
-            with suppress(BadAddress):  # then nobody can have it, however it is written
-                name = Address.parse(name).key
+        name = login_name(username)
+        with suppress(BadAddress):  # then nobody can have it, however it is written
+            name = (Address.parse(name) if "@" in name else Address(name, self._domain)).key
         # A digest, as some type their password where the name belongs, and a name may be long.
         return Visit(0, name, _digest(self.secret(), b"name", name.encode(), 16), peer, *place)
 

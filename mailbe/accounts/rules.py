@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from zxcvbn import zxcvbn
 
 from mailbe.accounts import schemes
-from mailbe.address import MAX_LOCAL_PART, Address
+from mailbe.address import MAX_LOCAL_PART, Address, find_domain
 from mailbe.interfaces import BadName, BadNewPassword
 from mailbe.maildata import MAX_FOLDER_NAME, folder_name
 
@@ -43,15 +43,16 @@ def new_address(name: str, domains: Sequence[str]) -> Address:
     :param domains: those that are served; the first is meant where none is given.
     :raises BadName: ``form``, ``reserved``, ``domain`` (none that is served) or ``long``.
     """
-    local, at, asked = name.strip().lower().partition("@")
+    written, at, asked = name.strip().partition("@")
+    local = written.lower()
     # ASCII before it was in lower case: a Kelvin sign is no k.
-    if not name.isascii() or not _NAME.fullmatch(local):
+    if not written.isascii() or not _NAME.fullmatch(local):
         raise BadName("form")
     if len(local) > MAX_LOCAL_PART:
         raise BadName("long")
     if re.sub("[._-]", "", local) in RESERVED:
         raise BadName("reserved")
-    domain = next((domain for domain in domains if domain.lower() == asked), None) if at else domains[0]
+    domain = find_domain(asked, domains) if at else domains[0]
     if domain is None:
         raise BadName("domain")
     address = Address(local, domain)

@@ -41,6 +41,14 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE invitations (label TEXT NOT NULL PRIMARY KEY, digest BLOB NOT NULL UNIQUE,
             uses INTEGER NOT NULL, remaining INTEGER NOT NULL, ends REAL NOT NULL)""",
     ),
+    (
+        # terms.py says what they mean.
+        "CREATE TABLE terms (account INTEGER NOT NULL PRIMARY KEY, days INTEGER, delay INTEGER)",
+        """CREATE TABLE fetched (account INTEGER NOT NULL, sent INTEGER NOT NULL, at REAL NOT NULL,
+            PRIMARY KEY (account, sent))""",
+        """CREATE TRIGGER no_terms_of_nobody AFTER DELETE ON accounts BEGIN
+            DELETE FROM terms WHERE account = OLD.id; DELETE FROM fetched WHERE account = OLD.id; END""",
+    ),
 )
 ACCOUNTS = table("accounts", *map(column, ("id", "local", "domain", "key", "name", "record", "scram")))
 COUNTERS = table(
@@ -49,6 +57,8 @@ COUNTERS = table(
 LOGINS = table("logins", *map(column, ("account", "origin", "at", "peer")))
 INVITATIONS = table("invitations", *map(column, ("label", "digest", "uses", "remaining", "ends")))
 SECRET = table("secret", column("value"))
+TERMS = table("terms", *map(column, ("account", "days", "delay")))
+FETCHED = table("fetched", *map(column, ("account", "sent", "at")))
 
 
 def steps_taken(connection: Connection) -> int:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 
+from passlib.utils import saslprep
+
 from mailbe.pop3.replies import Refusal
 
 MAX_DIGITS = 10  # of a message number
 _NUMBER = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
+_LANGUAGE = re.compile(rb" *(\*|[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*) *")  # RFC 4647 2.1
 _MECHANISM = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([^ ]+))? *")
 
 
@@ -26,6 +29,30 @@ def text(argument: bytes) -> tuple[bytes]:
     if not argument:
         raise Refusal("this command takes an argument")
     return (argument,)
+
+
+def prepared(argument: bytes) -> tuple[bytes]:
+    """A name or a password as it stands, once it is known that SASLprep does not forbid it (RFC 6856 2.2).
+
+    Whoever compares it sees to what SASLprep would make of it.
+    """
+    (octets,) = text(argument)
+    if octets.isascii() and octets.decode().isprintable():
+        return (octets,)
+    try:
+        saslprep(octets.decode())
+    except ValueError:
+        raise Refusal("this can be neither a name nor a password", "AUTH") from None
+    return (octets,)
+
+
+def language(argument: bytes) -> tuple[str | None]:
+    """The range of a language, or nothing (RFC 6856 3.2)."""
+    if not argument.strip(b" "):
+        return (None,)
+    if not _LANGUAGE.fullmatch(argument):
+        raise Refusal("this command takes the tag of a language, or *")
+    return (argument.strip(b" ").decode(),)
 
 
 def number(argument: bytes) -> tuple[int]:

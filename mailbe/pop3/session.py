@@ -6,8 +6,7 @@ allow cannot be reached from it. The UPDATE state is the end of ``Transaction.qu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from math import inf
 from typing import Any, cast
 
@@ -17,61 +16,27 @@ from twisted.cred.portal import Portal
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailbe import __version__, sasl
+from mailbe import sasl
 from mailbe.conversation import Conversation
-from mailbe.interfaces import IMaildrop, LetterGone, Login, MaildropBusy, NotAllDeleted, TryLater
+from mailbe.interfaces import (
+    Announcement,
+    IMaildrop,
+    LetterGone,
+    Login,
+    LoginTooSoon,
+    MaildropBusy,
+    NotAllDeleted,
+    TryLater,
+)
 from mailbe.limits import Limits
 from mailbe.pop3 import grammar
+from mailbe.pop3.languages import I_DEFAULT
 from mailbe.pop3.replies import Refusal, err, listing, ok, text
-from mailbe.session import Farewell, ISession, LineTooLong, Reply
+from mailbe.pop3.state import Command, State, capabilities
+from mailbe.session import ISession, Reply
+from mailbe.surrogate import surrogate
 
 log = Logger()
-
-SILENCE = 600  # seconds, RFC 1939 3: "at least 10 minutes"
-
-
-class State:
-    """What both states have in common."""
-
-    silence = SILENCE
-    fault = err("something went wrong here; try again later", "SYS/TEMP")
-    # Silence gets no answer: RFC 1939 3, "without sending any response to the client".
-    farewells = {
-        Farewell.LINE_TOO_LONG: err("the line is too long").octets,
-        Farewell.PLAINTEXT: err("nothing may follow STLS before TLS has begun").octets,
-        Farewell.NO_PLACE: err("there are too many connections now; try again later", "SYS/TEMP").octets,
-        Farewell.NO_EFFECT: err("that was enough of commands without effect").octets,
-    }
-    commands: Mapping[bytes, Command]
-
-    def __init__(self, wire: Conversation, limits: Limits, offers_scram: Callable[[], bool]) -> None:
-        self._wire = wire
-        self._limits = limits
-        self._offers_scram = offers_scram
-        self.idle_commands = limits.idle_commands
-
-    def greeting(self) -> Reply:
-        return ok("mailbe is ready")
-
-    def answer(self, line: bytes) -> Reply | Coroutine[Any, Any, Reply]:
-        verb, _, argument = line.partition(b" ")
-        command = self.commands.get(verb.upper(), UNKNOWN)
-        if len(line) + 2 > command.limit:
-            raise LineTooLong
-        return command.run(self, *command.grammar(argument))
-
-    def capa(self) -> Reply:
-        """What this server can do beyond RFC 1939's minimum, and nothing else."""
-        tls = ["STLS"] if self._wire.may_start_tls else []
-        # A password may cross only what nobody reads along (RFC 8314 3.3).
-        log_in = ["USER", f"SASL {' '.join(self._mechanisms)}"] if self._wire.private else []
-        return listing("this is what we can do", [*log_in, *tls, *CAPABILITIES])
-
-    @property
-    def _mechanisms(self) -> list[str]:
-        # LOGIN is no standard, and only SMTP has clients that know nothing else.
-        names = sasl.offered(self._wire.channel_binding, scram=self._offers_scram())
-        return [name.decode() for name in names if name != b"LOGIN"]
 
 
 @implementer(ISession)
@@ -81,18 +46,29 @@ class Authorization(State):
     refusals = {
         UnauthorizedLogin: err("the name or the password is wrong", "AUTH"),
         MaildropBusy: err("another session has this maildrop open", "IN-USE"),
+        LoginTooSoon: err("this maildrop was open a moment ago; wait a little", "LOGIN-DELAY"),
         TryLater: err("the maildrop cannot be opened now; try again later", "SYS/TEMP"),
     }
 
-    def __init__(self, wire: Conversation, limits: Limits, portal: Portal, offers_scram: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        wire: Conversation,
+        limits: Limits,
+        portal: Portal,
+        offers_scram: Callable[[], bool],
+        announced: Callable[[], Announcement],
+    ) -> None:
         super().__init__(wire, limits, offers_scram)
         self._portal = portal
+        self._announced = announced
+        self._utf8 = False
         self._name: bytes | None = None
         self._logins = 0
         self.patience = limits.letter_seconds  # a log-in takes less than a letter
 
     def secured(self) -> None:
         self._name = None
+        self.speak(I_DEFAULT)
 
     def ended(self) -> None:
         """Nothing is held before log-in."""
@@ -101,7 +77,18 @@ class Authorization(State):
         """Go on in TLS; what was said before is forgotten."""
         if not self._wire.may_start_tls:
             raise Refusal("TLS is on already" if self._wire.secure else "there is no TLS here")
+        if self._utf8:
+            raise Refusal("TLS comes before UTF8")
         return Reply(b"+OK go ahead with TLS\r\n", tls=True)
+
+    def utf8(self) -> Reply:
+        """From now on headers may be UTF-8, as they are in the letters (RFC 6532)."""
+        self._utf8 = True
+        return ok("UTF-8 it is")
+
+    def _terms(self) -> Iterable[str]:
+        announced = self._announced()
+        return capabilities(announced.terms, announced.delays_differ, announced.days_differ)
 
     def user(self, name: bytes) -> Reply:
         """A name; whether there is such a user is not told."""
@@ -149,7 +136,11 @@ class Authorization(State):
         if self._logins > self._limits.logins:
             raise Refusal("that is enough tries for one connection", "AUTH", last=True)
         _, maildrop, logout = await self._portal.login(credentials, None, IMaildrop)
-        opened = Transaction(self._wire, self._limits, self._offers_scram, cast(IMaildrop, maildrop), logout)
+        opened = Transaction(
+            self._wire, self._limits, self._offers_scram, cast(IMaildrop, maildrop), logout, utf8=self._utf8
+        )
+        if self._language is not I_DEFAULT:
+            opened.speak(self._language)
         self._wire.session = opened
         return ok(f"{opened.count} messages, {opened.octets} octets", effect=True)
 
@@ -172,13 +163,20 @@ class Transaction(State):
         offers_scram: Callable[[], bool],
         maildrop: IMaildrop,
         logout: Callable[[], None],
+        *,
+        utf8: bool,
     ) -> None:
+        """:param utf8: whether the client takes UTF-8 in headers."""
         super().__init__(wire, limits, offers_scram)
         self._maildrop = maildrop
+        self._utf8 = utf8
+        self._sizes, self._octets = maildrop.sizes, maildrop.octets
+        if not utf8 and maildrop.surrogates:
+            self._sizes = [maildrop.surrogates.get(index, size) for index, size in enumerate(maildrop.sizes)]
+            self._octets = sum(self._sizes)
         self._logout: Callable[[], None] | None = logout
         self._deleted: set[int] = set()
-        self.count = len(maildrop.sizes)
-        self.octets = maildrop.octets
+        self.count, self.octets = len(self._sizes), self._octets
 
     def secured(self) -> None:
         """TLS begins before log-in or not at all (RFC 2595 4)."""
@@ -195,7 +193,7 @@ class Transaction(State):
 
     def list(self, number: int | None) -> Reply:
         """The size of one message in octets, or of each."""
-        sizes = self._maildrop.sizes
+        sizes = self._sizes
         if number is not None:
             return ok(f"{number} {sizes[self._index(number)]}")
         lines = [f"{index + 1} {sizes[index]}" for index in self._kept()]
@@ -211,21 +209,21 @@ class Transaction(State):
     def retr(self, number: int) -> Reply:
         """A message."""
         index = self._index(number)
-        size = self._maildrop.sizes[index]
-        return text(f"{size} octets", self._maildrop.read(index), size)
+        size = self._sizes[index]
+        return text(f"{size} octets", self._content(index), size)
 
     def top(self, number: int, lines: int) -> Reply:
         """The header of a message, and the first lines of its body."""
         index = self._index(number)
-        size = self._maildrop.sizes[index]
-        return text("the top follows", top(self._maildrop.read(index), lines), size)
+        size = self._sizes[index]
+        return text("the top follows", top(self._content(index), lines), size)
 
     def dele(self, number: int) -> Reply:
         """Mark a message as deleted; QUIT deletes it."""
         index = self._index(number)
         self._deleted.add(index)
         self.count -= 1
-        self.octets -= self._maildrop.sizes[index]
+        self.octets -= self._sizes[index]
         return ok(f"message {number} deleted", effect=True)
 
     def noop(self) -> Reply:
@@ -235,7 +233,7 @@ class Transaction(State):
     def rset(self) -> Reply:
         """Unmark what was marked as deleted."""
         self._deleted.clear()
-        self.count, self.octets = len(self._maildrop.sizes), self._maildrop.octets
+        self.count, self.octets = len(self._sizes), self._octets
         return ok(f"{self.count} messages, {self.octets} octets")
 
     def quit(self) -> Reply | Coroutine[Any, Any, Reply]:
@@ -255,12 +253,19 @@ class Transaction(State):
             self.ended()
         return ok("good-bye", last=True)
 
+    def _terms(self) -> Iterable[str]:
+        return capabilities(self._maildrop.terms)
+
+    def _content(self, index: int) -> Iterable[bytes]:
+        content = self._maildrop.read(index)
+        return content if self._utf8 else surrogate(content)
+
     def _kept(self) -> Iterable[int]:
-        every = range(len(self._maildrop.sizes))
+        every = range(len(self._sizes))
         return [index for index in every if index not in self._deleted] if self._deleted else every
 
     def _index(self, number: int) -> int:
-        if not 1 <= number <= len(self._maildrop.sizes):
+        if not 1 <= number <= len(self._sizes):
             raise Refusal("no such message")
         if number - 1 in self._deleted:
             raise Refusal(f"message {number} is deleted")
@@ -294,34 +299,22 @@ def top(content: Iterable[bytes], lines: int) -> Iterator[bytes]:
         return
 
 
-def unknown(_state: State, _text: bytes) -> Reply:
-    raise Refusal("this command is not known here, or not now")
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One row of a table."""
-
-    run: Callable[..., Reply | Coroutine[Any, Any, Reply]]
-    grammar: Callable[[bytes], tuple[Any, ...]]
-    rfc: str
-    limit: int = 512
-    """The longest line, in octets with its CRLF; RFC 2449 4 asks for 255."""
-
-
 A, T, g = Authorization, Transaction, grammar
 # fmt: off
 A.commands = {
     #                run     argument            defined in
     b"CAPA": Command(A.capa, g.nothing,          "RFC 2449 5"),
     b"STLS": Command(A.stls, g.nothing,          "RFC 2595 4"),
-    b"USER": Command(A.user, g.text,             "RFC 1939 7"),
-    b"PASS": Command(A.pass_, g.text,            "RFC 1939 7"),
+    b"UTF8": Command(A.utf8, g.nothing,          "RFC 6856 2.1"),
+    b"LANG": Command(A.lang, g.language,         "RFC 6856 3"),
+    b"USER": Command(A.user, g.prepared,         "RFC 1939 7"),
+    b"PASS": Command(A.pass_, g.prepared,        "RFC 1939 7"),
     b"AUTH": Command(A.auth, g.mechanism,        "RFC 5034 4", limit=12288),
     b"QUIT": Command(A.quit, g.nothing,          "RFC 1939 4"),
 }
 T.commands = {
     b"CAPA": Command(T.capa, g.nothing,          "RFC 2449 5"),
+    b"LANG": Command(T.lang, g.language,         "RFC 6856 3"),
     b"STAT": Command(T.stat, g.nothing,          "RFC 1939 5"),
     b"LIST": Command(T.list, g.maybe_number,     "RFC 1939 5"),
     b"UIDL": Command(T.uidl, g.maybe_number,     "RFC 1939 7"),
@@ -333,13 +326,3 @@ T.commands = {
     b"QUIT": Command(T.quit, g.nothing,          "RFC 1939 6"),
 }
 # fmt: on
-CAPABILITIES = [
-    "TOP",  # RFC 2449 6.1
-    "UIDL",  # RFC 2449 6.8
-    "PIPELINING",  # RFC 2449 6.6
-    "RESP-CODES",  # RFC 2449 6.4
-    "AUTH-RESP-CODE",  # RFC 3206 6
-    "EXPIRE NEVER",  # RFC 2449 6.7
-    f"IMPLEMENTATION mailbe-{__version__}",  # RFC 2449 6.9
-]
-UNKNOWN = Command(unknown, lambda argument: (argument,), "RFC 1939 3")

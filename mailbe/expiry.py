@@ -1,0 +1,99 @@
+"""Deletes letters whose time is over, where somebody has asked for that (RFC 2449 6.7, EXPIRE).
+
+A letter's days begin when its file came to its place in the mailbox, or was last moved or linked there: it may stay
+longer than was said, and never shorter. A maildrop that a session has open is left alone until the next time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from mailbe.accounts.terms import AccountTerms
+from mailbe.durable import lock_folder, sync_folder, trouble
+from mailbe.interfaces import TryLater
+from mailbe.maildata import Maildata
+
+EVERY = 3600.0  # seconds
+
+log = Logger()
+
+
+class Expiry:
+    """Looks through the mailboxes of one maildata folder.
+
+    :param now: the time in seconds since 1970.
+    """
+
+    def __init__(self, maildata: Maildata, terms: AccountTerms, now: Callable[[], float] = time.time) -> None:
+        self._maildata = maildata
+        self._terms = terms
+        self._now = now
+        self._ended = False
+
+    def end(self) -> None:
+        """Do no more: the service stops. Any thread may call this."""
+        self._ended = True
+
+    def run(self) -> int:
+        """Delete what is too old, and return how many letters that was. Takes its time: not for the reactor's thread.
+
+        What goes wrong with one mailbox is told in the log, and the others are looked through.
+        """
+        try:
+            expiring = self._terms.expiring()
+        except TryLater as error:
+            log.warn("no letters expire now: {error}", error=error)
+            return 0
+        count = 0
+        for address, seconds in expiring:
+            for mailbox in (self._maildata.reception(address), self._maildata.envoi(address)):
+                if self._ended:
+                    return count
+                try:
+                    gone = _delete(mailbox, self._now() - seconds)
+                except OSError as error:
+                    log.warn("letters of {user} do not expire: {error}", user=str(address), error=trouble(error))
+                    continue
+                if gone:
+                    log.info("{count} letters have expired in {mailbox}", count=gone, mailbox=str(mailbox))
+                count += gone
+        return count
+
+
+def _delete(mailbox: Path, before: float) -> int:
+    """Delete the letters that came to ``mailbox`` before a time; how many, safely on the disk."""
+    try:
+        if not _old(mailbox, before):
+            return 0  # as nearly always, and nobody has met a lock
+        lock = lock_folder(mailbox)
+    except (FileNotFoundError, BlockingIOError):  # it has no letters yet; a session has it open
+        return 0
+    try:
+        old = _old(mailbox, before)
+        for path in old:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in old}:
+            sync_folder(folder)
+        return len(old)
+    finally:
+        os.close(lock)
+
+
+def _old(mailbox: Path, before: float) -> list[Path]:
+    found = []
+    for folder in ("new", "cur"):
+        with os.scandir(mailbox / folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                    try:
+                        times = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # another program has just moved it
+                    if times.st_ctime < before:
+                        found.append(Path(entry.path))
+    return found
