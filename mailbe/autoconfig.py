@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from mailbe.address import find_domain
 from mailbe.listening import Listening, Port
 
 CONTENT_TYPE = "text/xml; charset=utf-8"
@@ -86,7 +87,7 @@ def document(told: Listening, domain: str | None, *, at_home: bool, help_page: s
     :param at_home: whether the client is on this machine.
     :param help_page: the URL of a page for people.
     """
-    if domain is not None and domain.lower() not in {name.lower() for name in told.domains}:
+    if domain is not None and find_domain(domain, told.domains) is None:
         return None
     ways = servers(told, at_home=at_home)
     if {way.kind for way in ways} != {"pop3", "smtp"}:

@@ -19,10 +19,12 @@ from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuchAccount
 from mailbe.accounts.guard import Guard
 from mailbe.accounts.invitations import NoSuchInvitation
-from mailbe.address import Address, BadAddress, is_domain
+from mailbe.accounts.terms import FOR_EVER, AccountTerms
+from mailbe.address import Address, BadAddress, is_domain, is_name
 from mailbe.announce import options as announce
 from mailbe.client import options as client
-from mailbe.interfaces import TryLater
+from mailbe.conform import options as conform
+from mailbe.interfaces import Terms, TryLater
 from mailbe.maildata import MAX_FOLDER_NAME, Maildata, Unusable, folder_name
 from mailbe.torture import options as torture
 
@@ -60,7 +62,9 @@ def _on_accounts(options: argparse.Namespace) -> int:
     try:
         maildata.prepare_root()
         for line in options.run(options, maildata, accounts):
-            sys.stdout.write(f"{line}\n")
+            # A terminal of the last century cannot show every name.
+            encoding = sys.stdout.encoding or "utf-8"
+            sys.stdout.write(f"{line}\n".encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     finally:
         accounts.close()
@@ -105,6 +109,40 @@ def _unlock(options: argparse.Namespace, maildata: Maildata, accounts: Accounts)
         raise NoSuchAccount(address)
     was_locked = Guard(accounts).unlock(account.address)
     yield f"{account.address} " + ("unlocked" if was_locked else "was not locked")
+
+
+def _terms(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    address = _address(options.address)
+    if (account := accounts.at(address)) is None:
+        raise NoSuchAccount(address)
+    terms = AccountTerms(accounts, Terms())
+    days, delay = terms.own(account.address)
+    if "days" in options:
+        days = options.days
+    else:
+        delay = options.seconds
+    terms.set(account, days=days, delay=delay)
+    yield f"{account.address}\texpire {_words(days)}\tdelay {_words(delay)}"
+
+
+def _words(number: int | None) -> str:
+    return "default" if number is None else "never" if number == FOR_EVER else str(number)
+
+
+def _number(text: str, least: int) -> int | None:
+    if text == "default":
+        return None
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!a} is no number, {least} at least")
+    return int(text)
+
+
+def _days(text: str) -> int | None:
+    return FOR_EVER if text == "never" else _number(text, 1)
+
+
+def _seconds(text: str) -> int | None:
+    return _number(text, 0)
 
 
 def _audit(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
@@ -193,6 +231,8 @@ def _address(text: str) -> Address:
 
 def _new_address(text: str) -> Address:
     address = _address(text)
+    if not is_name(address.local):
+        raise Refused(f"{text!a}: beside ASCII, a name has letters and digits only, and none in a compatibility form")
     if len(folder_name(address)) > MAX_FOLDER_NAME:
         raise Refused(f"{address} is too long for the name of a folder")
     return address
@@ -242,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     invitation.add_command(kinds, _on_accounts)
     announce.add_commands(kinds, DEFAULT_MAILDATA)
     client.add_command(kinds)
+    conform.add_command(kinds)
     torture.add_command(kinds)
     return parser
 
@@ -266,6 +307,12 @@ def _add_user_commands(user: argparse.ArgumentParser) -> None:
     command("audit", _audit, "print how every account's password is kept, the weakest first")
     made = command("unlock", _unlock, "let an account in again that was locked for wrong passwords")
     made.add_argument("address", metavar="ADDRESS")
+    made = command("expire", _terms, "delete an account's letters after so many days, which its mail programs are told")
+    made.add_argument("address", metavar="ADDRESS")
+    made.add_argument("days", type=_days, metavar="DAYS|never|default")
+    made = command("delay", _terms, "let nobody log in over POP3 again before so many seconds are over")
+    made.add_argument("address", metavar="ADDRESS")
+    made.add_argument("seconds", type=_seconds, metavar="SECONDS|default")
     made = command("remove", _remove, "remove an account, and put its mail aside")
     made.add_argument("address", metavar="ADDRESS")
     made = command(

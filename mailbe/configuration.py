@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailbe.accounts import guard
+from mailbe.interfaces import Terms
 from mailbe.limits import Limits
 from mailbe.maildata import Maildata
+from mailbe.peers import Network
 
 DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
     "smtp": ["tcp:2525:interface=127.0.0.1"],
@@ -34,7 +36,7 @@ class Configuration:
     """A password scheme of ``accounts.schemes``."""
     domains: Sequence[str] = ("localhost",)
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=lambda: DEFAULT_ENDPOINTS)
-    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3, submissions, pop3s, http."""
+    """Descriptions of Twisted endpoints, by listener: smtp, submission, pop3, submissions, pop3s, lmtp, http."""
     certificate: Path | None = None
     """The server's certificate and those that signed it, as PEM; with none, one is made."""
     key: Path | None = None
@@ -47,6 +49,12 @@ class Configuration:
     """What clients may take of us."""
     guard: guard.Limits = field(default_factory=guard.Limits)
     """What the guard of log-ins allows."""
+    terms: Terms = field(default_factory=Terms)
+    """What holds for the maildrops of accounts that have no terms of their own."""
+    lmtp_from: Sequence[Network] = ()
+    """From where else than this machine letters may be handed over by LMTP."""
+    proxy_from: Sequence[Network] = ()
+    """Where the balancers are whose word on their clients is taken."""
     workers: int = 1
     """How many processes serve clients."""
 

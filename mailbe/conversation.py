@@ -233,9 +233,10 @@ class Conversation(LineReceiver):
             self._bindings = self._listener.tls.channel_binding(self.transport)
         return self._bindings
 
-    def ask(self, question: Reply, body: Body | None = None) -> Awaitable[bytes]:
+    def ask(self, question: Reply | None, body: Body | None = None) -> Awaitable[bytes]:
         """Say ``question`` and wait for the line that answers it, or until ``body`` has all it wants.
 
+        :param question: ``None`` where the client sends on without being asked.
         :raises PeerGone: where the client goes before.
         """
         if self._hung_up:
@@ -247,9 +248,25 @@ class Conversation(LineReceiver):
             self.setRawMode()
         if self._command is not None:
             # The command has waited for something of ours: nobody but us sends this and reads on.
-            self._flush()
+            if question is not None:
+                self._flush()
             self._settle()
         return answer
+
+    def reply_to(self, failure: Failure) -> Reply | None:
+        """What a client is told whose command has failed; ``None`` where nobody is there any more."""
+        error = failure.value
+        if isinstance(error, PeerGone):
+            return None
+        if isinstance(error, Refusal):
+            return error.reply
+        if isinstance(error, TryLater) and not error.logged:
+            log.warn("put off: {error}", error=error)
+        for kind in type(error).__mro__:
+            if kind in self.session.refusals:
+                return self.session.refusals[kind]
+        log.failure("a command failed", failure)
+        return self.session.fault
 
     # What the service calls.
 
@@ -313,7 +330,7 @@ class Conversation(LineReceiver):
             self._reply(refusal.reply)
             return
         except Exception:
-            self._reply(self._failed(Failure()))
+            self._reply(self.reply_to(Failure()))
             return
         if isinstance(reply, Reply):
             self._reply(reply)
@@ -339,7 +356,7 @@ class Conversation(LineReceiver):
         except StopIteration as end:
             self._obeyed(end.value)
         except Exception:
-            self._obeyed(self._failed(Failure()))
+            self._obeyed(self.reply_to(Failure()))
         else:
             waits_for.addBoth(self._go_on)
 
@@ -355,20 +372,6 @@ class Conversation(LineReceiver):
             self._farewell(Farewell.SHUTDOWN)
         self._flush()
         self._settle()
-
-    def _failed(self, failure: Failure) -> Reply | None:
-        error = failure.value
-        if isinstance(error, PeerGone):
-            return None
-        if isinstance(error, Refusal):
-            return error.reply
-        if isinstance(error, TryLater) and not error.logged:
-            log.warn("put off: {error}", error=error)
-        for kind in type(error).__mro__:
-            if kind in self.session.refusals:
-                return self.session.refusals[kind]
-        log.failure("a command failed", failure)
-        return self.session.fault
 
     def _answer_question(self, line: bytes) -> None:
         question, self._question = self._question, None
@@ -394,6 +397,8 @@ class Conversation(LineReceiver):
         if reply.tls:
             self._start_tls()
         if reply.last:
+            # Whose mistake ends it may still be sending.
+            self._lingering = self._lingering or (reply.error and self._may_linger)
             self.hang_up()
 
     def _start_tls(self) -> None:
@@ -496,8 +501,12 @@ class Conversation(LineReceiver):
 
     def _farewell(self, why: Farewell) -> None:
         # A client that is still sending would hear of nothing but a reset: first we close our end alone.
-        self._lingering = why in LINGERING and not self.secure and ITCPTransport.providedBy(self.transport)
+        self._lingering = why in LINGERING and self._may_linger
         self._reply(Reply(self.session.farewells.get(why, b""), last=True))
+
+    @property
+    def _may_linger(self) -> bool:
+        return not self.secure and ITCPTransport.providedBy(self.transport)
 
     def hang_up(self) -> None:
         """Send what there is to send, and close the connection."""

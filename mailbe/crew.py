@@ -17,6 +17,8 @@ class Door:
     descriptor: int
     family: int
     """Of addresses, as ``socket`` has it."""
+    proxied: bool
+    """Whether it is for balancers."""
 
 
 @dataclass(frozen=True, slots=True)

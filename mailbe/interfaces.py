@@ -6,7 +6,7 @@ A path never crosses a seam.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -52,6 +52,10 @@ class MailLoop(Exception):
 
 class MaildropBusy(Exception):
     """Another session holds this maildrop's exclusive lock (RFC 1939 4)."""
+
+
+class LoginTooSoon(Exception):
+    """The password was right, and the maildrop was opened too short a time ago (RFC 2449 8.1.1)."""
 
 
 class NotAllDeleted(Exception):
@@ -230,13 +234,36 @@ class IPostOffice(Interface):
         """Begin a letter to all the destinations of ``envelope``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for maildrops beside their letters."""
+
+    days: int | None = None
+    """So long are letters kept, at least; ``None``: for ever (RFC 2449 6.7)."""
+    delay: int = 0
+    """Seconds from one log-in to the next (RFC 2449 6.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What can be said of the terms of all maildrops: the fewest days, and the longest delay."""
+
+    terms: Terms = Terms()
+    days_differ: bool = False
+    delays_differ: bool = False
+
+
 class IMaildrop(Interface):
     """One maildrop as one POP3 session sees it: the avatar of POP3 (RFC 1939 3).
 
     The messages are those that were there at log-in, in their order, and stay so to the end.
     """
 
-    sizes: Sequence[int] = Attribute("The size of each message in octets as RETR sends it.")
+    sizes: Sequence[int] = Attribute("The size of each message in octets as ``read`` gives it.")
+    surrogates: Mapping[int, int] = Attribute(
+        "By index, the size of the surrogate of each message that is known to need one, see ``surrogate``."
+    )
+    terms: Terms = Attribute("What holds for it.")
     octets: int = Attribute("All of them; many sessions begin by asking for them, and adding up takes its time.")
 
     def uid(index: int) -> str:

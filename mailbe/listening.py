@@ -14,9 +14,21 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
+
+FOR_SERVERS = "lmtp"
+
+
+class Opened(NamedTuple):
+    """A port that the server has opened."""
+
+    listener: str
+    port: IListeningPort
+    proxied: bool = False
+    """Whether balancers alone come to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +58,20 @@ class Listening:
     """Whether EHLO is unknown, and with it STARTTLS and AUTH of SMTP."""
     has_authority: bool
     """Whether it made its certificate, so that ``tls/ca.pem`` is to be trusted."""
+    proxied: tuple[str, ...] = ()
+    """The listeners that clients come to through a balancer, at ports of its that we do not know."""
 
 
-def listening(
-    domains: Iterable[str], ports: Iterable[tuple[str, IListeningPort]], *, classic: bool, has_authority: bool
-) -> Listening:
-    """What a server with these ports, each with its listener's name, can tell of itself. UNIX sockets are left out."""
-    hosts = ((name, port.getHost()) for name, port in ports)
+def listening(domains: Iterable[str], ports: Iterable[Opened], *, classic: bool, has_authority: bool) -> Listening:
+    """What a server with these ports can tell of itself to clients. UNIX sockets and LMTP are left out."""
+    for_clients = [opened for opened in ports if opened.listener != FOR_SERVERS]
+    hosts = [(opened.listener, opened.port.getHost()) for opened in for_clients if not opened.proxied]
     return Listening(
         tuple(domains),
         tuple(Port(name, here.host, here.port) for name, here in hosts if isinstance(here, (IPv4Address, IPv6Address))),
         classic,
         has_authority,
+        tuple(dict.fromkeys(opened.listener for opened in for_clients if opened.proxied)),
     )
 
 
@@ -91,7 +105,8 @@ def read(path: Path) -> Listening | None:
         for port in ports:
             ipaddress.ip_address(port.host.partition("%")[0])
         domains = tuple(told.pop("domains"))
-        return Listening(domains, ports, **told) if domains else None
+        proxied = tuple(told.pop("proxied"))
+        return Listening(domains, ports, proxied=proxied, **told) if domains else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

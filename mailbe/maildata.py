@@ -40,11 +40,11 @@ class Unusable(Exception):
 
 
 def folder_name(address: Address) -> str:
-    """The name of the folders of ``address``'s mailboxes: the address in lower case, percent-encoded where needed.
+    """The name of the folders of ``address``'s mailboxes: its canonical spelling, percent-encoded where needed.
 
     It never has a ``/``, never begins with a dot, and two accounts never share one.
     """
-    name = quote(str(Address(address.local.casefold(), address.domain.lower())), safe=_SAFE)
+    name = quote(str(address.canonical), safe=_SAFE)
     return name if not name.startswith(".") else "%2E" + name[1:]
 
 

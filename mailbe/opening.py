@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from mailbe import listening
 from mailbe.accounts.database import Accounts
 from mailbe.configuration import CannotStart, Configuration
+from mailbe.listening import Opened
 from mailbe.maildata import Maildata
 from mailbe.tls import authority
 from mailbe.tls.certificates import given, made
@@ -33,6 +34,9 @@ from mailbe.tls.pem import PemFile
 LOCALHOST = ("127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - who listens here is found at that name
 
 log = Logger()
+
+PROXIED = "haproxy:"  # Twisted's word; its own wrapper would take a header from anybody, and greet before it has come
+SMTP_PORT = 25
 
 
 def take(maildata: Maildata, accounts: Accounts) -> int:
@@ -85,13 +89,13 @@ def listen(
 ) -> IListeningPort:
     """Open the port of one listener.
 
-    :param description: of a Twisted endpoint.
+    :param description: of a Twisted endpoint; where it begins with ``haproxy:``, the factory must be for that.
     :raises CannotStart:
     """
     option = f"--{name} {description}"
     # The endpoints of sockets listen at once; what they could not do must be known before we go on.
     outcome: list[IListeningPort | Failure] = []
-    serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
+    serverFromString(reactor, description.removeprefix(PROXIED)).listen(factory).addBoth(outcome.append)
     if not outcome:
         raise CannotStart(f"{option}: this kind of endpoint cannot be used")
     port = outcome[0]
@@ -103,19 +107,29 @@ def listen(
     return port
 
 
+def is_proxied(description: str) -> bool:
+    """Whether the clients of an endpoint are passed on by a balancer."""
+    return description.startswith(PROXIED)
+
+
 def check_home(asked: Configuration, name: str, description: str, port: IListeningPort) -> None:
-    """See that MD5 stays where nobody else can reach it.
+    """See that MD5 stays where nobody else can reach it, and LMTP where nobody expects SMTP.
 
     :raises CannotStart:
     """
-    if not (asked.strong or asked.allow_md5 or _is_at_home(port.getHost())):
+    here = port.getHost()
+    if name == "lmtp":  # nobody logs in there
+        if getattr(here, "port", None) == SMTP_PORT:
+            raise CannotStart(f"--{name} {description}: port 25 is for SMTP (RFC 2033 5); choose another port")
+        return
+    if not (asked.strong or asked.allow_md5 or (_is_at_home(here) and not is_proxied(description))):
         raise CannotStart(
             f"--{name} {description}: MD5 is too weak for a server that others can reach; "
             "say --password-scheme argon2id, or --allow-md5 if you must"
         )
 
 
-def next_step(asked: Configuration, accounts: Accounts, ports: Collection[tuple[str, IListeningPort]]) -> str:
+def next_step(asked: Configuration, accounts: Accounts, ports: Collection[Opened]) -> str:
     """What the operator is to do next.
 
     :raises TryLater:
@@ -148,14 +162,14 @@ def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://{host}/" if port == usual[scheme] else f"{scheme}://{host}:{port}/"
 
 
-def announce(places: int, asked: Configuration, ports: Collection[tuple[str, IListeningPort]], step: str) -> None:
+def announce(places: int, asked: Configuration, ports: Collection[Opened], step: str) -> None:
     """Say what there is, now that clients are answered and signals are heeded: in the log, and to other commands.
 
     :param places: for how many connections there are descriptors.
     """
     if places < asked.limits.connections:
         log.info("there are descriptors for {count} connections; ulimit -n has more", count=places)
-    for name, port in ports:
+    for name, port, _ in ports:
         log.info("{name} listens on {where}", name=name, where=_printed(port.getHost()))
     try:
         listening.write(asked.maildata.listening, told(asked, ports))
@@ -168,7 +182,7 @@ def announce(places: int, asked: Configuration, ports: Collection[tuple[str, ILi
     log.info("{step}", step=step)
 
 
-def told(asked: Configuration, ports: Collection[tuple[str, IListeningPort]]) -> listening.Listening:
+def told(asked: Configuration, ports: Collection[Opened]) -> listening.Listening:
     """What a server with these ports tells of itself."""
     return listening.listening(asked.domains, ports, classic=asked.classic, has_authority=asked.certificate is None)
 

@@ -15,7 +15,7 @@ from typing import cast
 from zope.interface import implementer
 
 from mailbe.accounts.database import Accounts
-from mailbe.address import Address
+from mailbe.address import Address, ascii_domain
 from mailbe.durable import SMALL, Draft, Parcel, Writer, trouble
 from mailbe.interfaces import (
     Destination,
@@ -29,6 +29,7 @@ from mailbe.interfaces import (
     TryLater,
 )
 from mailbe.maildata import Maildata
+from mailbe.surrogate import SurrogateSize
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
 POSTMASTER = "postmaster"  # RFC 5321 4.5.1: every domain has one
@@ -73,7 +74,7 @@ class PostOffice:
         self._spool = maildata.spool
         self._accounts = accounts
         self._first_domain = domains[0]
-        self._domains = {domain.lower() for domain in domains}
+        self._domains = {ascii_domain(domain) for domain in domains}
         self._writer = writer
         self._memory = memory
         self._now = now
@@ -83,14 +84,15 @@ class PostOffice:
         self._host = _host_in_names(socket.gethostname())
 
     def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
-        if recipient.domain.lower() not in self._domains:
+        domain = ascii_domain(recipient.domain)
+        if domain not in self._domains:
             raise RelayDenied
         account = self._accounts.at(recipient, lately=True)
         if account is not None:
             return Mailbox(self._maildata.reception(account.address))
         if recipient.local.lower() == POSTMASTER:
             # Kept until an account of that name is made, which then finds it.
-            return Mailbox(self._maildata.reception(Address(POSTMASTER, recipient.domain.lower())))
+            return Mailbox(self._maildata.reception(Address(POSTMASTER, domain)))
         raise NoSuchMailbox
 
     def postmaster(self) -> Address:
@@ -123,6 +125,7 @@ class Letter:
         self._mailboxes = mailboxes
         self._writer = writer
         self._header = HeaderFilter()
+        self._surrogate = SurrogateSize()
         self._failure: TryLater | None = None
 
     def begin(self, reverse_path: Address | None) -> None:
@@ -139,7 +142,10 @@ class Letter:
         if self._header.hops > MAX_HOPS:
             raise MailLoop
         octets = self._draft.octets
-        await self._writer.store(Parcel(self._draft, f"{self.id},S={octets},W={octets}", self._mailboxes))
+        surrogate = self._surrogate.end()
+        told = "" if surrogate is None else f",U={surrogate}"
+        name = f"{self.id}{told},S={octets},W={octets}"
+        await self._writer.store(Parcel(self._draft, name, self._mailboxes))
 
     def discard(self) -> None:
         self._writer.discard(self._draft)
@@ -147,6 +153,7 @@ class Letter:
     def _store(self, chunk: bytes) -> None:
         if self._failure is not None:
             return
+        self._surrogate.feed(chunk)
         try:
             self._draft.write(chunk)
         except OSError as error:

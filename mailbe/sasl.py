@@ -20,7 +20,7 @@ from typing import Any
 from passlib.utils import saslprep
 from zope.interface import implementer
 
-from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART
+from mailbe.address import MAX_DOMAIN, MAX_LOCAL_PART, folded, login_name
 from mailbe.interfaces import IProof, Login, TryLater
 
 Ask = Callable[[bytes], Awaitable[bytes]]
@@ -205,10 +205,10 @@ async def exchange(mechanism: bytes, initial: bytes | None, client: Client) -> L
 
 def _check_for_oneself(acting_for: bytes, name: bytes) -> None:
     # The authorization identity: none, or one's own. Where one of the two is the part before the @ alone, that decides.
-    acting_for, name = acting_for.lower(), name.lower()
-    if not (b"@" in acting_for and b"@" in name):
-        name, acting_for = name.partition(b"@")[0], acting_for.partition(b"@")[0] or name.partition(b"@")[0]
-    if acting_for != name:
+    acting, own = (folded(login_name(identity)) for identity in (acting_for, name))
+    if not ("@" in acting and "@" in own):
+        own, acting = own.partition("@")[0], acting.partition("@")[0] or own.partition("@")[0]
+    if acting != own:
         raise Refused("nobody logs in for another here")
 
 

@@ -27,9 +27,9 @@ def owner(name: bytes) -> bytes | None:
 
 def avatar_id(address: Address, *, sent: bool) -> bytes:
     """How the checker tells the realm what was logged in to: an account, or the maildrop of what it has ``sent``."""
-    return str(address).encode("ascii") + (_SENT if sent else b"")
+    return str(address).encode() + (_SENT if sent else b"")
 
 
 def parse_avatar_id(avatar_id: bytes) -> tuple[Address, bool]:
     """The address, and whether what it has sent is meant."""
-    return Address.parse(avatar_id.removesuffix(_SENT).decode("ascii")), avatar_id.endswith(_SENT)
+    return Address.parse(avatar_id.removesuffix(_SENT).decode()), avatar_id.endswith(_SENT)

@@ -15,7 +15,7 @@ from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
+from twisted.internet.interfaces import IProtocolFactory, IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -24,13 +24,16 @@ from twisted.python.threadpool import ThreadPool
 from mailbe.accounts import guard
 from mailbe.accounts.checker import AT_ONCE, MD5Checker
 from mailbe.accounts.database import Accounts
+from mailbe.accounts.terms import AccountTerms
 from mailbe.board import Board
 from mailbe.configuration import CannotStart, Configuration
 from mailbe.durable import Writer
+from mailbe.expiry import EVERY, Expiry
 from mailbe.interfaces import OffReactor, TryLater
 from mailbe.journal import Journal
 from mailbe.limits import Places, Turns
 from mailbe.listener import Begin, Listener, accept_in_turns
+from mailbe.listening import Opened
 from mailbe.maildata import Unusable
 from mailbe.maildir import Maildrops
 from mailbe.opening import (
@@ -39,6 +42,7 @@ from mailbe.opening import (
     certificate_files,
     certificate_finder,
     check_home,
+    is_proxied,
     leave,
     listen,
     next_step,
@@ -47,8 +51,10 @@ from mailbe.opening import (
 )
 from mailbe.pop3.session import Authorization
 from mailbe.postoffice import PostOffice
+from mailbe.proxied import Proxied
 from mailbe.realm import Realm
 from mailbe.smtp.harvest import Harvest
+from mailbe.smtp.lmtp import Lmtp
 from mailbe.smtp.session import Session, Settings
 from mailbe.tls.certificates import Certificates
 from mailbe.transport import PromptTls
@@ -83,8 +89,10 @@ class Serving(Service):
         self._places = Places(configuration.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0], board)
         self._turns = Turns(reactor)
         self._listeners: list[Listener | WebListener] = []
-        self._ports: list[tuple[str, IListeningPort]] = []  # each with its listener's name
+        self._ports: list[Opened] = []
         self._stopping = False
+        self._expires = board is None or board.is_first  # one process sees to it for all
+        self._expiry: LoopingCall | None = None
 
     def furnish(self, find_certificate: Callable[[], SSL.Context], chain: Path) -> None:
         """Make what stands behind the listeners; the accounts are open.
@@ -99,10 +107,15 @@ class Serving(Service):
             self._remember_authority()
             self._site = self._make_site()
 
-    def factory(self, name: str) -> IProtocolFactory:
-        """What serves the clients of a port of the listener ``name``."""
-        if name == WEB:
-            return self._web_factory()
+    def factory(self, name: str, *, proxied: bool) -> IProtocolFactory:
+        """What serves the clients of a port of the listener ``name``.
+
+        :param proxied: whether balancers pass them on.
+        """
+        factory = self._web_factory() if name == WEB else self._mail_factory(name)
+        return Proxied(factory, self._configuration.proxy_from, self._reactor) if proxied else factory
+
+    def _mail_factory(self, name: str) -> IProtocolFactory:
         implicit = name in IMPLICIT_TLS
         listener = Listener(
             self._begins[name],
@@ -121,6 +134,14 @@ class Serving(Service):
         super().startService()
         self._writer.start()
         self._hashing.start()
+        if self._expires:
+            self._expiry = LoopingCall(self._expire)
+            self._expiry.clock = self._reactor
+            self._expiry.start(EVERY)
+
+    def _expire(self) -> Deferred[Any]:
+        # What nobody expected must not be the end of it.
+        return self._disk(self._old_letters.run).addErrback(partial(log.failure, "letters did not expire"))
 
     def stopService(self) -> Deferred[None]:
         """Take no more clients, finish what they are at, store what has arrived."""
@@ -139,6 +160,9 @@ class Serving(Service):
 
     async def _stop(self) -> None:
         self._stopping = True
+        self._old_letters.end()
+        if self._expiry is not None:
+            self._expiry.stop()
         self._checker.hurry()
         await self._close_ports()
         await gatherResults([listener.wind_up(GRACE) for listener in self._listeners])
@@ -148,33 +172,36 @@ class Serving(Service):
 
     async def _close_ports(self) -> None:
         """Take no more clients."""
-        await gatherResults([maybeDeferred(port.stopListening) for _, port in self._ports])
+        await gatherResults([maybeDeferred(port.stopListening) for _, port, _ in self._ports])
 
     def _beginnings(self) -> dict[str, Begin]:
         """How each kind of listener begins a conversation."""
         asked = self._configuration
-        disk = self._off_reactor(self._reactor.getThreadPool())
+        self._disk = disk = self._off_reactor(self._reactor.getThreadPool())
+        terms = AccountTerms(self._accounts, asked.terms)
+        self._old_letters = Expiry(self._maildata, terms)
         watch = guard.Guard(self._accounts, domain=asked.domains[0], limits=asked.guard)
         self._checker = MD5Checker(
             self._accounts, watch, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
         )
-        portal = Portal(Realm(self._maildata, Maildrops(disk)), [self._checker])
+        portal = Portal(Realm(self._maildata, Maildrops(disk), terms, disk), [self._checker])
         harvest = Harvest(self._reactor)
         journal = Journal(self._reactor)
         office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, asked.limits.memory)
 
-        def session(*, submission: bool) -> Begin:
-            settings = Settings(asked.domains[0], asked.limits, submission, asked.classic)
-            return lambda wire: Session(
+        def session(kind: type[Session] = Session, **asks: Any) -> Begin:
+            settings = Settings(asked.domains[0], asked.limits, **asks)
+            return lambda wire: kind(
                 wire, settings, office, portal, self._offers_scram, harvest, journal, self._reactor
             )
 
         return {
-            "smtp": session(submission=False),
-            "submission": session(submission=True),
-            "submissions": session(submission=True),
-            "pop3": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram),
-            "pop3s": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram),
+            "smtp": session(classic=asked.classic),
+            "submission": session(submission=True, classic=asked.classic),
+            "submissions": session(submission=True, classic=asked.classic),
+            "lmtp": session(Lmtp, networks=asked.lmtp_from),
+            "pop3": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram, terms.announced),
+            "pop3s": lambda wire: Authorization(wire, asked.limits, portal, self._offers_scram, terms.announced),
         }
 
     def _remember_authority(self) -> None:
@@ -273,8 +300,9 @@ class MailService(Serving):
             leave(self._maildata, self._lock)
 
     def _listen(self, name: str, description: str) -> None:
-        port = listen(self._configuration, self._reactor, name, description, self.factory(name))
+        proxied = is_proxied(description)
+        port = listen(self._configuration, self._reactor, name, description, self.factory(name, proxied=proxied))
         if IReadDescriptor.providedBy(port):  # a plugin's endpoint may bring what is no socket
             accept_in_turns(port, self._reactor)
-        self._ports.append((name, port))
+        self._ports.append(Opened(name, port, proxied))
         check_home(self._configuration, name, description, port)

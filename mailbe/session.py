@@ -25,6 +25,8 @@ class Reply:
     """Whether it tells of a mistake of the client's; who makes many is hung up on."""
     effect: bool = False
     """Whether something has come of the conversation: what was counted against the client is forgotten."""
+    part: bool = False
+    """Whether a part of that has come, such as a piece of a letter: the command does not count against the client."""
 
 
 class Refusal(Exception):
@@ -79,7 +81,7 @@ class ISession(Interface):
     def greeting() -> Reply:
         """What a client is told first."""
 
-    def answer(line: bytes) -> Reply | Coroutine[Any, Any, Reply]:
+    def answer(line: bytes) -> Reply | Coroutine[Any, Any, Reply | None]:
         """The reply to a command line, or a coroutine that returns it.
 
         :raises LineTooLong: where the line is longer than its command's lines may be.

@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.internet.tcp import Port
@@ -27,8 +27,19 @@ from mailbe.configuration import CannotStart, Configuration
 from mailbe.crew import Door, Reload, Stop, Task
 from mailbe.interfaces import TryLater
 from mailbe.limits import Places
+from mailbe.listening import Opened
 from mailbe.maildata import Unusable
-from mailbe.opening import announce, certificate_files, certificate_finder, check_home, leave, listen, next_step, take
+from mailbe.opening import (
+    announce,
+    certificate_files,
+    certificate_finder,
+    check_home,
+    is_proxied,
+    leave,
+    listen,
+    next_step,
+    take,
+)
 from mailbe.process import Worker
 from mailbe.service import DAY
 from mailbe.tls.certificates import Certificates
@@ -52,7 +63,7 @@ class Supervisor(Service):
         self._reactor = reactor
         self._log_to_stdout = log_to_stdout
         self._accounts = Accounts(self._maildata.accounts)
-        self._ports: list[tuple[str, IListeningPort]] = []
+        self._ports: list[Opened] = []
         self._doors: list[Door] = []
         self._lock = -1
         self._copies = (os.memfd_create("mailbe-certificate"), os.memfd_create("mailbe-key"))
@@ -131,7 +142,7 @@ class Supervisor(Service):
             worker.tell(Stop())
         # Not before they have: to close a port of ours is to close it for all, whoever waits for clients there.
         await gatherResults([worker.deaf for worker in workers])
-        await gatherResults([maybeDeferred(port.stopListening) for _, port in self._ports])
+        await gatherResults([maybeDeferred(port.stopListening) for _, port, _ in self._ports])
         await gatherResults([worker.ended for worker in workers])
         leave(self._maildata, self._lock)
 
@@ -139,12 +150,12 @@ class Supervisor(Service):
         factory = ServerFactory()
         factory.noisy = False
         port: Any = listen(self._configuration, self._reactor, name, description, factory)
-        self._ports.append((name, port))
-        # What wraps the factory (TLS, a balancer's header) would be left out, and who closes a UNIX socket removes it.
+        self._ports.append(Opened(name, port, is_proxied(description)))
+        # What wraps the factory (TLS) would be left out, and who closes a UNIX socket removes it.
         if type(port) is not Port or port.factory is not factory:
             raise CannotStart(f"--{name} {description}: several workers cannot share this kind of endpoint; use tcp")
         port.stopReading()
-        self._doors.append(Door(name, port.fileno(), port.addressFamily))
+        self._doors.append(Door(name, port.fileno(), port.addressFamily, is_proxied(description)))
         check_home(self._configuration, name, description, port)
 
     def _copy_certificate(self) -> None:

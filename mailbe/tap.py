@@ -17,18 +17,22 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
+from mailbe import peers
 from mailbe.accounts import guard, schemes
-from mailbe.address import is_domain
+from mailbe.address import ascii_domain, is_domain
 from mailbe.configuration import DEFAULT_ENDPOINTS, REGISTRATION, CannotStart, Configuration
+from mailbe.interfaces import Terms
 from mailbe.limits import OTHERS_CONNECTIONS, Limits
 from mailbe.maildata import Maildata
+from mailbe.opening import is_proxied
 from mailbe.service import MailService
 from mailbe.supervisor import Supervisor
 
 REFUSED, WRONG_USAGE = 1, 2  # exit statuses
 MOST_WORKERS = 256
 EXAMPLES = {listener: endpoints[0] for listener, endpoints in DEFAULT_ENDPOINTS.items()} | {
-    "http": "tcp:2080:interface=127.0.0.1"
+    "http": "tcp:2080:interface=127.0.0.1",
+    "lmtp": "unix:lmtp:mode=660",
 }
 
 
@@ -94,6 +98,8 @@ class Options(usage.Options):
         ["key", None, None, "The key of the certificate, as PEM"],
         ["registration", None, "closed", f"Who may register by himself with --http: {', '.join(REGISTRATION)}"],
         ["workers", None, "1", "So many processes serve clients"],
+        ["login-delay", None, "0", "So many seconds lie between two log-ins to one maildrop over POP3"],
+        ["expire", None, "never", "Letters are deleted after so many days, or never"],
         ["password-scheme", None, schemes.DEFAULT, f"How passwords are hashed: {' or '.join(schemes.CHOICES)}"],
         *([name, None, str(default), meaning] for name, (default, meaning) in GUARD.items()),
         *(
@@ -106,12 +112,14 @@ class Options(usage.Options):
         super().__init__()
         self["domain"] = []
         self["endpoints"] = {}
+        self["lmtp-from"] = []
+        self["proxy-from"] = []
 
     def opt_domain(self, name: str) -> None:
         """A domain that is served here; may be given again. The first is the server's name [default: localhost]"""
         if name.startswith("[") or not is_domain(name):
             raise usage.UsageError(f"--domain {name!a}: this is not the name of a domain")
-        self["domain"].append(name)
+        self["domain"].append(ascii_domain(name))
 
     def _endpoint(self, listener: str, description: str) -> None:
         from twisted.internet import reactor
@@ -149,6 +157,24 @@ class Options(usage.Options):
         machine, without; may be given again [default: nowhere]"""
         self._endpoint("http", endpoint)
 
+    def opt_lmtp(self, endpoint: str) -> None:
+        """Where another mail server hands letters over, by LMTP; may be given again [default: none]"""
+        self._endpoint("lmtp", endpoint)
+
+    def opt_lmtp_from(self, network: str) -> None:
+        """A network that may do so, beside this machine; may be given again"""
+        self._network("lmtp-from", network)
+
+    def opt_proxy_from(self, network: str) -> None:
+        """Where the balancers are before endpoints that begin with haproxy: ; may be given again"""
+        self._network("proxy-from", network)
+
+    def _network(self, option: str, text: str) -> None:
+        try:
+            self[option].append(peers.network(text))
+        except ValueError as error:
+            raise usage.UsageError(f"--{option} {text!a}: {error}; say, for example, 192.0.2.0/24") from None
+
     def parseOptions(self, options: Any = None) -> None:
         try:
             super().parseOptions(options)
@@ -163,6 +189,11 @@ class Options(usage.Options):
             raise usage.UsageError("--certificate and --key: give both, or neither")
         if not self["maildata"]:
             raise usage.UsageError("--maildata is empty: name a folder")
+        proxied = [each for endpoints in self["endpoints"].values() for each in endpoints if is_proxied(each)]
+        if bool(proxied) != bool(self["proxy-from"]):
+            raise usage.UsageError("--proxy-from NETWORK and an endpoint that begins with haproxy: need one another")
+        if self["lmtp-from"] and "lmtp" not in self["endpoints"]:
+            raise usage.UsageError("--lmtp-from is of use with --lmtp only")
         if self["password-scheme"] not in schemes.CHOICES:
             raise usage.UsageError(
                 f"--password-scheme {self['password-scheme']!a}: choose {' or '.join(schemes.CHOICES)}"
@@ -179,6 +210,9 @@ class Options(usage.Options):
         for name, (_, least, _) in LIMITS.items():
             if self[name] is not None:
                 self._check_number(name, least)
+        self._check_number("login-delay", 0)
+        if self["expire"] != "never":
+            self._check_number("expire", 1)
         self._check_number("workers", 1)
         if int(self["workers"]) > MOST_WORKERS:
             raise usage.UsageError(f"--workers {self['workers']}: give {MOST_WORKERS} at most")
@@ -212,6 +246,12 @@ class Options(usage.Options):
                 **{field.name: int(self[name]) for name, (field, _, _) in LIMITS.items() if self[name] is not None}
             ),
             guard=guard.Limits(*(int(self[name]) for name in GUARD)),
+            terms=Terms(
+                None if self["expire"] == "never" else int(self["expire"]),
+                int(self["login-delay"]),
+            ),
+            lmtp_from=self["lmtp-from"],
+            proxy_from=self["proxy-from"],
             workers=int(self["workers"]),
         )
 

@@ -16,25 +16,36 @@ _LOOKED_AT = re.compile(rb"\r\n(?=\r\n|received[ \t]*:|return-path[ \t]*:)", re.
 
 def return_path(reverse_path: Address | None) -> bytes:
     """The Return-Path line of a letter (``None``: the null reverse-path), CRLF at its end."""
-    return f"Return-Path: <{reverse_path or ''}>\r\n".encode("ascii")
+    return f"Return-Path: <{reverse_path or ''}>\r\n".encode()
 
 
 def received(
-    *, helo: str, peer: str, by: str, protocol: str, id: str, time: float, recipient: Address | None = None
+    *,
+    helo: str,
+    peer: str,
+    by: str,
+    protocol: str,
+    id: str,
+    time: float,
+    recipient: Address | None = None,
+    priority: int | None = None,
 ) -> bytes:
     """The Received line of one letter, folded, CRLF at its end.
 
     :param helo: what the peer called itself; anything may stand in it.
     :param peer: the peer's IP address; empty where it has none.
-    :param protocol: the keyword after ``with`` (RFC 3848).
+    :param protocol: the keyword after ``with`` (RFC 3848, RFC 6531 4.3).
     :param time: seconds since the epoch.
     :param recipient: the only recipient; with several, none is named, so that a blind copy stays blind
         (RFC 5321 7.2).
+    :param priority: the one that was asked for, if any (RFC 6710).
     """
     to = f"\r\n\tfor <{recipient}>" if recipient else ""
+    if priority is not None:
+        to += f"\r\n\tPRIORITY {priority}"
     return (
         f"Received: from {_who(helo, peer)}\r\n\tby {by} with {protocol} id {id}{to};\r\n\t{_date(int(time))}\r\n"
-    ).encode("ascii")
+    ).encode()
 
 
 @lru_cache(1000)

@@ -29,6 +29,7 @@ from mailbe.configuration import CannotStart
 from mailbe.crew import Deaf, Logged, Ready, Refused, Reload, Stop, Task
 from mailbe.interfaces import TryLater
 from mailbe.listener import accept_in_turns
+from mailbe.listening import Opened
 from mailbe.maildata import Maildata, Unusable
 from mailbe.service import Serving
 from mailbe.tap import steady_clock
@@ -61,10 +62,12 @@ class WorkerService(Serving):
         except (Unusable, TryLater) as error:
             raise CannotStart(str(error)) from error
         for door in self._task.doors:
-            port = self._reactor.adoptStreamPort(door.descriptor, door.family, self.factory(door.listener))
+            port = self._reactor.adoptStreamPort(
+                door.descriptor, door.family, self.factory(door.listener, proxied=door.proxied)
+            )
             os.close(door.descriptor)  # the port has one of its own
             accept_in_turns(port, self._reactor, ACCEPTED_AT_ONCE, self._board.is_ahead)
-            self._ports.append((door.listener, port))
+            self._ports.append(Opened(door.listener, port, door.proxied))
         self._board.serve()
         super().startService()
 

@@ -7,8 +7,10 @@ A file is read line by line::
     C: MAIL FROM:<a@b>            a line from the client; lines with no S: between them are one segment
     C~ half a li                  the same without CRLF
     S: 250 2.1.0 *                a line that must come from the server; * stands for anything
+    S* 250-*                      as many such lines as there are, or none
     ! 299                         so many seconds go by
     ! lost                        the client goes
+    ! again                       it, or another one, comes
     ! tls                         the handshake of TLS, which was begun, is done
     ! open, ! closed, ! cut       the server has not hung up, has hung up, has cut the client off
     ! bob@localhost 1             so many letters are in a mailbox (sent ones: ! envoi/bob@localhost 1)
@@ -33,13 +35,15 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from mailbe.conversation import Conversation
-from mailbe.interfaces import MailboxFull, TryLater
+from mailbe.interfaces import MailboxFull, Terms, TryLater
 from mailbe.journal import Journal
 from mailbe.limits import Limits, Places, Turns
 from mailbe.listener import Listener
+from mailbe.peers import network
 from mailbe.pop3.session import Authorization
 from mailbe.session import ISession
 from mailbe.smtp.harvest import Harvest
+from mailbe.smtp.lmtp import Lmtp
 from mailbe.smtp.session import Session, Settings
 from tests.fakes import FakeChecker, FakePostOffice, FakeRealm, FakeTls, Pace, World
 
@@ -47,6 +51,7 @@ LETTERS = (
     b"Subject: one\r\n\r\nHello\r\n",
     b"Subject: two\r\n\r\n.\r\n..dots\r\nend\r\n",
 )
+UTF8_LETTER = "Subject: Été\r\nX-Note: né\r\n\r\né\r\n".encode()
 LIMITS = {
     "small": Limits(size=100),
     "patient": Limits(letter_seconds=1_000_000),
@@ -70,13 +75,15 @@ class Transport(StringTransport):
 class Stage:
     """A session and all that stands behind it, made after the words of a file's ``@`` line.
 
-    ``smtp`` (unless told otherwise), ``submission``, ``pop3``; ``classic``; ``remote``: the client is
-    on another machine; ``small``: letters of at most 100 octets; ``full``, ``broken``, ``bug``: storage fails;
-    ``later``: nobody can log in now; ``mail``: alice has two letters; ``busy``: and has them open elsewhere;
-    ``sent``: and has sent one; ``hashes``: an account has no SCRAM verifier; ``tls``: there is TLS; ``implicit``:
-    from the first octet;
-    ``segment``: what is one segment must come as one; ``patient``: a letter may take any time; ``strict``: the
-    ``LIMITS`` are low.
+    ``smtp`` (unless told otherwise), ``submission``, ``lmtp``, ``pop3``; ``classic``; ``remote``: the client is
+    on another machine; ``handed``: which may hand letters over by LMTP; ``small``: letters of at most 100 octets;
+    ``full``, ``broken``, ``bug``: storage fails; ``later``: nobody can log in now; ``mail``: alice has two letters;
+    ``busy``: and has them open elsewhere; ``hashes``: an account has no SCRAM verifier;
+    ``tls``: there is TLS; ``implicit``: from the first octet; ``segment``: what is one segment must come as one;
+    ``patient``: a letter may take any time; ``strict``: the ``LIMITS`` are low.
+
+    ``sent``: alice has sent a letter; ``utf8``: she has one more, with UTF-8 in its header; ``delay``: a minute lies
+    between two log-ins to one maildrop, and two for bob; ``expire``: alice's letters are kept for 30 days, bob's for 7.
     """
 
     def __init__(
@@ -85,14 +92,23 @@ class Stage:
         self.words = set(words)
         self.clock = Clock()
         self.clock.advance(1_000_000_000)
-        self.world = World({"alice@localhost": b"secret", "bob@localhost": b"two words "}, Pace(slow=slow))
+        passwords = {"alice@localhost": b"secret", "bob@localhost": b"two words ", "j\u00f6rg@localhost": b"geheim"}
+        self.world = World(passwords, Pace(slow=slow))
         for word, failure in (("full", MailboxFull()), ("broken", TryLater("disk")), ("bug", ZeroDivisionError())):
             if word in self.words:
                 self.world.failure = failure
         drop = self.world.reception["alice@localhost"]
         if "mail" in self.words:
             drop.letters = {f"uid-{number}": letter for number, letter in enumerate(LETTERS, 1)}
+        if "utf8" in self.words:
+            drop.letters["uid-3"] = UTF8_LETTER
         drop.busy = "busy" in self.words
+        delayed, expiring = "delay" in self.words, "expire" in self.words
+        self.world.terms = {
+            "alice@localhost": Terms(30 if expiring else None, 60 if delayed else 0),
+            "bob@localhost": Terms(7 if expiring else None, 120 if delayed else 0),
+        }
+        self.world.seconds = self.clock.seconds
         if "sent" in self.words:
             self.world.envoi["alice@localhost"].letters = {"uid-sent": b"Subject: sent\r\n\r\nBye\r\n"}
         self.checker = FakeChecker(self.world)
@@ -126,14 +142,15 @@ class Stage:
 
     def _begin(self, wire: Conversation) -> ISession:
         if "pop3" in self.words:
-            return Authorization(wire, self.limits, self._portal, self._offers_scram)
+            return Authorization(wire, self.limits, self._portal, self._offers_scram, self.world.announced)
         settings = Settings(
             host="mail.test",
             limits=self.limits,
             submission="submission" in self.words,
             classic="classic" in self.words,
+            networks=[network("192.0.2.0/24")] if "handed" in self.words else [],
         )
-        return Session(
+        return (Lmtp if "lmtp" in self.words else Session)(
             wire,
             settings,
             self._office,
@@ -201,7 +218,7 @@ def read(path: Path) -> Dialogue:
     """The dialogue in a file."""
     words: list[str] = []
     scenes = [Scene([Exchange()])]
-    for line in path.read_text("ascii").splitlines():
+    for line in path.read_text("utf-8").splitlines():
         kind, text = line[:2], line[3:]
         exchanges = scenes[-1].exchanges
         match kind:
@@ -210,7 +227,9 @@ def read(path: Path) -> Dialogue:
                     exchanges.append(Exchange())
                 exchanges[-1].said += _unescaped(text) + (b"\r\n" if kind == "C:" else b"")
             case "S:":
-                exchanges[-1].expected.append(text)
+                exchanges[-1].expected.append(_unescaped(text).decode("latin-1"))
+            case "S*":
+                exchanges[-1].expected.append(MANY + _unescaped(text).decode("latin-1"))
             case "! ":
                 scenes[-1].event = line[2:]
                 scenes.append(Scene([Exchange()]))
@@ -227,6 +246,7 @@ def _unescaped(text: str) -> bytes:
     return text.encode("ascii").decode("unicode_escape").encode("latin-1")
 
 
+MANY = "\0"  # before a pattern of lines of which there may be any number
 WAYS = ("whole", "bytes", "pipelined", "slow")
 
 
@@ -261,16 +281,34 @@ def _compare(exchange: Exchange, heard: bytes) -> None:
     lines = heard.decode("latin-1").split("\r\n")
     story = f"\nsaid: {exchange.said[:500]!r}\nexpected: {exchange.expected}\nheard: {lines}"
     assert lines.pop() == "", f"no CRLF at the end{story}"
+    if any(pattern.startswith(MANY) for pattern in exchange.expected):
+        assert _fit(lines, exchange.expected), f"these are other lines{story}"
+        return
     assert len(lines) == len(exchange.expected), f"another number of lines{story}"
     for line, pattern in zip(lines, exchange.expected, strict=True):
-        literal = pattern.replace("[", "[[]")
-        assert fnmatch.fnmatchcase(line, literal), f"{line!r} is not {pattern!r}{story}"
+        assert _fits(line, pattern), f"{line!r} is not {pattern!r}{story}"
+
+
+def _fit(lines: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not lines
+    pattern, *others = patterns
+    if pattern.startswith(MANY) and _fit(lines, others):
+        return True
+    if not lines or not _fits(lines[0], pattern.removeprefix(MANY)):
+        return False
+    return _fit(lines[1:], patterns if pattern.startswith(MANY) else others)
+
+
+def _fits(line: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(line, pattern.replace("[", "[[]"))
 
 
 def _happens(event: str, stage: Stage) -> None:
     word, _, rest = event.partition(" ")
     actions: dict[str, Any] = {
         "lost": stage.lose,
+        "again": stage.connect,
         "tls": stage.shake_hands,
         "open": lambda: _check(not stage.transport.disconnecting, "the server has hung up"),
         "cut": lambda: _check(stage.transport.aborted, "the server has not cut the client off"),

@@ -18,8 +18,9 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mailbe import sent
-from mailbe.address import Address
+from mailbe.address import Address, ascii_domain, folded, login_name
 from mailbe.interfaces import (
+    Announcement,
     BadInvitation,
     BadName,
     BadNewPassword,
@@ -34,6 +35,7 @@ from mailbe.interfaces import (
     ITls,
     LetterGone,
     Login,
+    LoginTooSoon,
     MaildropBusy,
     MailLoop,
     NameTaken,
@@ -41,7 +43,9 @@ from mailbe.interfaces import (
     NotAllDeleted,
     RegistrationClosed,
     RelayDenied,
+    Terms,
 )
+from mailbe.surrogate import surrogate
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
 T = TypeVar("T")
@@ -88,6 +92,16 @@ class World:
         self.failure: Exception | None = None
         """What goes wrong with every delivery and deletion; a bug, with opening a maildrop too."""
         self.numbers = 0
+        self.terms: dict[str, Terms] = {}
+        """Of whom they are not the ordinary ones."""
+        self.fetched: dict[Drop, float] = {}
+        self.seconds: Callable[[], float] = lambda: 0.0
+
+    def announced(self) -> Announcement:
+        every = [self.terms.get(address, Terms()) for address in self.passwords]
+        days, delays = {terms.days for terms in every}, {terms.delay for terms in every}
+        fewest = min((each for each in days if each is not None), default=None)
+        return Announcement(Terms(fewest, max(delays)), days_differ=len(days) > 1, delays_differ=len(delays) > 1)
 
 
 @implementer(ISubmitter)
@@ -105,7 +119,7 @@ class FakePostOffice:
         self._world = world
 
     def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
-        if recipient.domain.lower() != "localhost":
+        if ascii_domain(recipient.domain) != "localhost":
             raise RelayDenied
         if recipient.local.lower() == "postmaster":
             return self._world.reception.setdefault("postmaster@localhost", Drop())
@@ -155,12 +169,15 @@ class FakeLetter:
 
 @implementer(IMaildrop)
 class FakeMaildrop:
-    def __init__(self, world: World, drop: Drop) -> None:
+    def __init__(self, world: World, drop: Drop, terms: Terms) -> None:
+        self.terms = terms
         self._world = world
         self._drop = drop
         self._names = list(drop.letters)
         self.sizes: Sequence[int] = [len(letter) for letter in drop.letters.values()]
         self.octets = sum(self.sizes)
+        surrogates = [len(b"".join(surrogate([letter]))) for letter in drop.letters.values()]
+        self.surrogates = {index: size for index, size in enumerate(surrogates) if size != self.sizes[index]}
 
     def close(self) -> None:
         self._drop.busy = False
@@ -194,9 +211,13 @@ class FakeRealm:
         if ISubmitter in interfaces:
             return ISubmitter, FakeSubmitter(address), lambda: None
         drops = self._world.envoi if of_sent else self._world.reception
-        return Deferred.fromCoroutine(self._maildrop(drops[address.key]))
+        terms = self._world.terms.get(address.key, Terms())
+        return Deferred.fromCoroutine(self._maildrop(drops[address.key], terms))
 
-    async def _maildrop(self, drop: Drop) -> tuple[Any, FakeMaildrop, Callable[[], None]]:
+    async def _maildrop(self, drop: Drop, terms: Terms) -> tuple[Any, FakeMaildrop, Callable[[], None]]:
+        now = self._world.seconds()
+        if now - self._world.fetched.get(drop, -terms.delay) < terms.delay:
+            raise LoginTooSoon
         if drop.busy:
             raise MaildropBusy
         drop.busy = True
@@ -207,7 +228,8 @@ class FakeRealm:
         except BaseException:
             drop.busy = False
             raise
-        maildrop = FakeMaildrop(self._world, drop)
+        self._world.fetched[drop] = now
+        maildrop = FakeMaildrop(self._world, drop, terms)
         return IMaildrop, maildrop, maildrop.close
 
 
@@ -250,8 +272,9 @@ class FakeChecker:
         return sent.avatar_id(Address.parse(address), sent=owner is not None)
 
     def _account(self, name: bytes) -> tuple[str, bytes | None]:
+        wanted = folded(login_name(name))
         for address, password in self._world.passwords.items():
-            if name.lower() in (address.encode(), address.partition("@")[0].encode()):
+            if wanted in (address, address.partition("@")[0]):
                 return address, password
         return "", None
 

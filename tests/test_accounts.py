@@ -275,6 +275,17 @@ class LoggingIn(AccountsCase):
         self.assertIsNotNone(self.accounts.named("kim"))
         self.assertIsNone(self.accounts.named("\N{KELVIN SIGN}im"))
         self.assertIsNone(self.accounts.named("\N{KELVIN SIGN}im@localhost"))
+        self.assertIsNone(self.accounts.named("\N{FULLWIDTH LATIN SMALL LETTER A}lice"))
+        self.assertIsNone(self.accounts.named("\N{CYRILLIC SMALL LETTER A}lice"))
+
+    def test_a_name_of_utf8_is_one_however_it_is_composed_and_its_domain_in_both_forms(self):
+        address = Address("Jörg", "bücher.example")
+        self.accounts.add(address, RECORD)
+        for name in ("jörg", "JO\u0308RG", "jörg@xn--bcher-kva.example", "JÖRG@BÜCHER.example"):
+            self.assertEqual(self.accounts.named(name).address, address, name)
+        with self.assertRaises(DuplicateAccount):
+            self.accounts.add(Address("jo\u0308rg", "XN--bcher-kva.example"), RECORD)
+        self.assertIsNone(self.accounts.named("jorg"))
 
 
 class Remembering(AccountsCase):

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import dns.name
@@ -78,6 +79,18 @@ class Zone(SynchronousTestCase):
         for text in ("pop3s listens on 127.0.0.1 port 995, for this machine only", "http listens on ::1 port 443"):
             self.assertIn(text, comments(of))
 
+    def test_of_what_is_behind_a_balancer_nothing_is_said_that_may_be_wrong(self) -> None:
+        of = replace(told(("pop3s", "::", 995)), proxied=("smtp", "submissions", "http"))
+        records = self.records(of)
+        self.assertNotIn(("_submissions._tcp.example.org.", "SRV"), records)
+        self.assertEqual(records["_submission._tcp.example.org.", "SRV"], {"0 0 0 ."})
+        self.assertEqual(records["_pop3s._tcp.example.org.", "SRV"], {"0 0 995 example.org."})
+        for listener in of.proxied:
+            self.assertIn(f"; {listener} is behind a balancer", comments(of))
+        for text in ("No MX", "No autoconfig"):
+            self.assertNotIn(text, comments(of))
+        self.records(replace(of, ports=()))
+
     def test_a_classic_server_lets_nobody_send_from_elsewhere(self) -> None:
         services = self.services(told(*SAFE, classic=True))
         self.assertEqual((services["_submission"], services["_submissions"]), ({"0 0 0 ."}, {"0 0 0 ."}))
@@ -143,10 +156,9 @@ class Zone(SynchronousTestCase):
 def preferences(text: str) -> dict[str, object]:
     """What Thunderbird reads out of a user.js."""
     found: dict[str, object] = {}
+    string = r"\"(?:[ !#-\[\]-~]|\\[\"\\]|\\u[0-9a-f]{4})*\""
     for line in text.splitlines():
-        match = re.fullmatch(
-            r"user_pref\((\"[a-zA-Z0-9._]+\"), (\"(?:[ !#-\[\]-~]|\\[\"\\])*\"|true|false|[0-9]+)\);", line
-        )
+        match = re.fullmatch(rf"user_pref\((\"[a-zA-Z0-9._]+\"), ({string}|true|false|[0-9]+)\);", line)
         assert match, line
         name, value = map(json.loads, match.groups())
         assert name not in found, name
@@ -193,9 +205,16 @@ class UserJs(SynchronousTestCase):
         found = self.of(told(*SAFE), address)
         self.assertEqual(found["mail.server.server1.userName"], str(Address.parse(address)))
 
-    def test_the_file_is_ascii(self) -> None:
+    def test_the_file_is_ascii_whatever_the_address(self) -> None:
         server = Server("pop3", NAME, 995, "SSL", "password-cleartext")
-        self.assertTrue(profile.user_js(Address("alice", NAME), server, server).isascii())
+        for local in ("alice", "\u00e9lise", "\u7f8e"):
+            text = profile.user_js(Address(local, NAME), server, server)
+            self.assertTrue(text.isascii())
+            self.assertEqual(preferences(text)["mail.server.server1.userName"], f"{local}@{NAME}")
+
+    def test_a_domain_is_known_in_both_its_forms(self) -> None:
+        found = self.of(told(*SAFE, domains=["xn--bcher-kva.example"]), "\u00e9lise@B\u00dcCHER.example")
+        self.assertEqual(found["mail.server.server1.hostname"], "xn--bcher-kva.example")
 
     def test_there_is_none_for_the_address_of_another_domain(self) -> None:
         with self.assertRaisesRegex(NothingToTell, "its domains: example.org"):
@@ -280,5 +299,5 @@ class Commands(SynchronousTestCase):
 
     def test_what_is_no_address_is_refused(self) -> None:
         self.runs(told(*SAFE))
-        for text in ("alice", "", "alice@", "älice@example.org", "alice@example.com"):
+        for text in ("alice", "", "alice@", "\N{NO-BREAK SPACE}@", "alice@example.com"):
             self.refused("thunderbird", text)

@@ -199,8 +199,21 @@ class Document(SynchronousTestCase):
             self.assertEqual([one.text for one in root.iter("domain")], list(domains))
             self.assertEqual({one.text for one in root.iter("hostname")}, {NAME})
 
+    def test_a_domain_is_known_in_both_its_forms(self) -> None:
+        of = told(("pop3s", "::", 1), ("submissions", "::", 2), domains=["xn--bcher-kva.example"])
+        for domain in ("bücher.example", "BÜCHER.example", "XN--Bcher-kva.example"):
+            self.assertIsNotNone(document(of, domain, at_home=False, help_page=None), domain)
+
     def test_there_is_none_for_a_domain_of_others(self) -> None:
-        for domain in ("example.com", "", "sub.example.org", "example.org."):
+        for domain in (
+            "example.com",
+            "",
+            "sub.example.org",
+            "example.org.",
+            "exämple.org",
+            "\udcff",
+            "\N{KELVIN SIGN}",
+        ):
             self.assertIsNone(document(all_on("::"), domain, at_home=True, help_page=None), domain)
 
     def test_there_is_none_where_one_cannot_both_fetch_and_send(self) -> None:

@@ -418,6 +418,36 @@ class Everything:
         return True
 
 
+class Spelled(CheckerCase):
+    """A password beyond ASCII, whose characters a keyboard may compose or not (RFC 4013)."""
+
+    composed, apart = "pass\xe9".encode(), "passe\u0301".encode()
+
+    def test_a_password_is_one_however_it_is_composed(self):
+        self.accounts.set_record(1, schemes.hash_password(self.composed, "MD5-CRYPT"), VERIFIER)
+        for _ in range(2):
+            self.let_in(password=self.apart)
+            self.let_in(password=self.composed)
+        self.refused(password=b"passe")
+
+    def test_a_record_is_renewed_with_what_fits_it(self):
+        self.accounts.set_record(1, plain_md5(self.composed))
+        self.let_in(password=self.apart)
+        self.assertTrue(schemes.verify(self.composed, self.accounts.at(ALICE).record))
+        self.assertNotEqual(self.accounts.at(ALICE).record, plain_md5(self.composed))
+
+    def test_one_that_was_stored_apart_is_still_its_own(self):
+        self.accounts.set_record(1, schemes.hash_password(self.apart, "MD5-CRYPT"), VERIFIER)
+        self.let_in(password=self.apart)
+
+    def test_a_refusal_costs_the_same_for_who_is_here_and_who_is_not(self):
+        for password, count in ((self.apart, 2), (self.composed, 1), (b"\xff", 1), (b"ascii", 1)):
+            for name in (b"alice", b"nobody"):
+                hashes = self.hashes()
+                self.refused(name, password)
+                self.assertEqual(len(hashes), count, (name, password))
+
+
 class SentCopies(CheckerCase):
     """A maildrop's name, ``alice+envoi``, is the account's own wherever a log-in is judged."""
 
@@ -441,6 +471,16 @@ class SentCopies(CheckerCase):
             self.assertEqual(self.successResultOf(self.log_in(name)), self.sent)
             self.assertEqual(self.successResultOf(self.prove(name)), self.sent)
         self.assertEqual(self.successResultOf(self.log_in(b"alice")), b"Alice@localhost")
+
+    def test_a_name_beyond_ascii_has_it_as_well(self):
+        self.accounts.add(Address("Élise", "bücher.example"), plain_md5(PASSWORD), VERIFIER)
+        sent = "Élise@bücher.example +envoi".encode()
+        decomposed = "e\u0301lise+envoi"
+        for name in ("élise+envoi", decomposed, "ÉLISE+ENVOI@xn--bcher-kva.example", "élise+envoi@BÜCHER.example"):
+            self.assertEqual(self.successResultOf(self.log_in(name.encode())), sent)
+            self.assertEqual(self.successResultOf(self.prove(name.encode())), sent)
+        self.assertEqual(self.successResultOf(self.log_in("élise+envoi".encode("latin-1"))), sent)
+        self.assertEqual(self.successResultOf(self.log_in("élise".encode())), sent.removesuffix(b" +envoi"))
 
     def test_a_log_in_to_one_maildrop_is_remembered_for_the_other(self):
         self.successResultOf(self.log_in(b"alice"))
@@ -477,7 +517,7 @@ class SentCopies(CheckerCase):
         made = lambda: meanwhile(b"", plain_md5(b""))  # noqa: E731
         self.assertIsInstance(self.failed(self.prove(b"alice+envoi", meanwhile=made)), TryLater)
 
-    def test_wrong_passwords_count_as_the_account_s(self):
+    def test_wrong_passwords_count_as_those_of_the_account(self):
         for password, name in ((b"1", b"alice+envoi"), (b"2", b"alice"), (b"3", b"Alice+Envoi@localhost")):
             self.assertIsInstance(self.failed(self.log_in(name, password)), UnauthorizedLogin)
         for name in (b"alice", b"alice+envoi"):

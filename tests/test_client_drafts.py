@@ -95,6 +95,11 @@ class Parcels(SynchronousTestCase):
 
     def test_a_domain_in_letters_of_its_own_is_written_as_servers_know_it(self) -> None:
         self.assertEqual(parcel(Draft("x@bücher.example", "", ""), ALICE).recipients, ("x@xn--bcher-kva.example",))
+        self.assertEqual(parcel(Draft("x@straße.example", "", ""), ALICE).recipients, ("x@xn--strae-oqa.example",))
+
+    def test_who_has_a_name_beyond_ascii_is_told_that_nothing_goes_out_under_it(self) -> None:
+        error = self.assertRaises(BadDraft, parcel, Draft(ALICE, "", ""), "élise@localhost")
+        self.assertIn("ASCII", str(error))
 
     def test_a_file_is_attached_as_what_it_is(self) -> None:
         folder = Path(self.mktemp())

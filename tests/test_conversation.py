@@ -483,6 +483,14 @@ class LastWords(SynchronousTestCase):
         self.stage.listener.wind_up(4)
         self.assertTrue(self.stage.transport.aborted)
 
+    def test_so_may_who_sends_octets_that_nobody_can_count(self) -> None:
+        stage = Stage([], transport=HalfCloseable)
+        stage.wire.dataReceived(b"EHLO me\r\nBDAT many\r\n" + b"x" * 1000)
+        self.assertIn(b"501 5.5.4", stage.hear())
+        self.assertEqual((stage.transport.half_closed, stage.transport.disconnecting), (True, False))
+        stage.wire.dataReceived(b"\r\nNOOP\r\n" * 100)
+        self.assertEqual(stage.hear(), b"")
+
 
 class LongReplies(WireCase):
     def test_go_out_in_order_with_the_others(self) -> None:
@@ -678,9 +686,68 @@ class Peers(WireCase):
             (b"HELO me\r\n", b"SMTP"),
             (b"EHLO me\r\n", b"ESMTP"),
             (b"EHLO me\r\nAUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n", b"ESMTPA"),
+            (b"LHLO me\r\n", b"LMTP"),
         ):
-            stage = Stage([])
+            stage = Stage(["lmtp"] if b"LHLO" in before else [])
             mail = b"MAIL FROM:<>\r\nRCPT TO:<bob@localhost>\r\nRCPT TO:<alice@localhost>\r\nDATA\r\n.\r\n"
             stage.wire.dataReceived(before + mail)
             (letter,) = stage.letters("bob@localhost")
             self.assertIn(b" with " + keyword + b" id letter1;\r\n", letter)
+
+    def test_and_whether_it_is_of_utf8(self) -> None:
+        # RFC 6531 4.3
+        for words, before, keyword in (
+            ("", b"EHLO me\r\n", b"UTF8SMTP"),
+            ("", b"EHLO me\r\nAUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n", b"UTF8SMTPA"),
+            ("implicit", b"EHLO me\r\n", b"UTF8SMTPS"),
+            ("implicit lmtp", b"LHLO me\r\n", b"UTF8LMTPS"),
+        ):
+            stage = Stage(words.split())
+            stage.wire.dataReceived(
+                before + b"MAIL FROM:<> SMTPUTF8\r\nRCPT TO:<j\xc3\xb6rg@localhost>\r\nDATA\r\n.\r\n"
+            )
+            (letter,) = stage.letters("jörg@localhost")
+            self.assertIn(b" with " + keyword + b" id letter1\r\n\tfor <j\xc3\xb6rg@localhost>;\r\n", letter)
+
+
+class Pieces(SynchronousTestCase):
+    """A letter by BDAT, over the wire."""
+
+    def begin(self) -> Stage:
+        stage = Stage(["strict"])
+        stage.wire.dataReceived(b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<bob@localhost>\r\n")
+        stage.hear()
+        return stage
+
+    def test_of_some_size_may_be_many(self) -> None:
+        stage = self.begin()
+        stage.wire.dataReceived((b"BDAT 1000\r\n" + b"x" * 998 + b"\r\n") * 50 + b"BDAT 0 LAST\r\n")
+        self.assertEqual(stage.hear().count(b"250 2.0.0 "), 51)
+        self.assertEqual(len(stage.letters("bob@localhost")), 1)
+
+    def test_of_next_to_nothing_are_commands_without_effect(self) -> None:
+        stage = self.begin()
+        stage.wire.dataReceived(b"BDAT 0\r\n" * 10)
+        said = stage.hear()
+        self.assertEqual((said.count(b"250 2.0.0 "), said.count(b"421 4.7.0 ")), (4, 1))
+
+    def test_end_with_the_service_when_the_piece_is_there(self) -> None:
+        stage = self.begin()
+        stage.wire.dataReceived(b"BDAT 10\r\nabc")
+        stage.listener.wind_up(4)
+        self.assertFalse(stage.transport.disconnecting)
+        stage.wire.dataReceived(b"defghij")
+        self.assertRegex(stage.hear(), rb"\A250 2\.0\.0 10 [^\r]+\r\n421 4\.3\.2 [^\r]+\r\n\Z")
+        self.assertTrue(stage.transport.disconnecting)
+
+    def test_are_forgotten_where_the_letter_cannot_be_begun(self) -> None:
+        stage = self.begin()
+        office = stage.wire.session._office  # type: ignore[attr-defined]
+        self.patch(office, "letter", lambda envelope: 1 / 0)
+        stage.wire.dataReceived(b"BDAT 3\r\na\r\n")
+        self.assertEqual(stage.hear()[:9], b"451 4.3.0")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        del office.letter
+        stage.wire.dataReceived(b"BDAT 3 LAST\r\nb\r\n")
+        self.assertEqual(stage.hear()[:9], b"503 5.5.1")
+        self.assertEqual(stage.letters("bob@localhost"), [])

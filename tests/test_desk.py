@@ -128,6 +128,12 @@ class Registering(DeskCase):
         self.assertEqual(self.registered("alice@localhost"), "alice@localhost")
         self.assertEqual(self.registered("bob@example.org"), "bob@Example.ORG")
 
+    def test_the_domain_may_be_written_in_both_its_forms(self):
+        self.desk.domains = ("xn--bcher-kva.example",)
+        self.assertEqual(self.registered("alice@BÜCHER.example"), "alice@xn--bcher-kva.example")
+        self.refused(NameTaken, "Alice@xn--bcher-kva.Example", peer=ELSEWHERE)
+        self.assertEqual(self.refused(BadName, "bob@b\N{KELVIN SIGN}cher.example"), "domain")
+
     def test_capitals_and_blanks_of_a_telephones_keyboard_do_not_count(self):
         self.assertEqual(self.registered(" Alice "), "alice@localhost")
 
@@ -564,6 +570,12 @@ class ChangingThePassword(DeskCase):
     def test_any_name_of_the_account_will_do(self):
         for name, old, new in (("ALICE@localhost", PASSWORD, self.NEW), (" alice ", self.NEW, PASSWORD)):
             self.successResultOf(self.changing(name, old, new))
+
+    def test_an_account_beyond_ascii_has_been_made_by_an_operator_and_changes_its_own(self):
+        address = Address("Élise", "bücher.example")
+        self.accounts.add(address, schemes.hash_password(PASSWORD.encode(), "MD5-CRYPT"), None)
+        self.assertEqual(self.successResultOf(self.changing("élise", PASSWORD, self.NEW)), address)
+        self.successResultOf(self.log_in("élise@xn--bcher-kva.example", self.NEW))
 
     def test_a_wrong_old_one_changes_nothing(self):
         for name, old in (("alice", "wrong"), ("nobody", PASSWORD), ("", ""), ("\ud800", "\ud800")):

@@ -79,6 +79,18 @@ class GuardCase(SynchronousTestCase):
             return connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
 
 
+class Names(GuardCase):
+    def test_every_spelling_of_a_name_that_nobody_has_is_one(self):
+        spellings = ("JÖRG", "jo\u0308rg", "jörg@localhost", "JÖRG@LOCALHOST")
+        self.assertEqual(len({self.visit(name, ELSEWHERE).subject for name in spellings}), 1)
+        others = ("jorg", "jk", "j\N{KELVIN SIGN}", "j\N{FULLWIDTH LATIN SMALL LETTER K}", "jörg@elsewhere.example")
+        self.assertEqual(len({self.visit(name, ELSEWHERE).subject for name in others}), len(others))
+
+    def test_what_is_no_utf8_is_a_name_as_well(self):
+        latin, name = (self.guard.visit(None, "jörg".encode(code), ELSEWHERE) for code in ("latin-1", "utf-8"))
+        self.assertEqual(latin.subject, name.subject)
+
+
 class Wrong(GuardCase):
     """What locks an account."""
 

@@ -1,8 +1,8 @@
 r"""Nothing that a peer sends as a name gets anywhere but where names are looked up: into no path, no line of the log
 but as what it is, no other host, and no reply but escaped.
 
-There are 115 names here that have harmed some program somewhere. Each goes into all 91 places where a client may put
-one, in SMTP and in POP3, and where addresses stand in all the forms of an address: 10,735 conversations.
+There are 115 names here that have harmed some program somewhere. Each goes into all 109 places where a client may put
+one, in SMTP and in POP3, and where addresses stand in all the forms of an address: 12,805 conversations.
 What the process opens, makes or connects to is watched by Python's own audit events, what it logs is
 formatted as twistd does it, and every reply is parsed by the letter.
 """
@@ -119,6 +119,14 @@ def smtp_places(name: bytes) -> Places:
         **{f"MAIL {keyword!r}": [EHLO, MAIL + keyword + name, RCPT, DATA] for keyword in parameters},
         **{f"RCPT {keyword!r}": [EHLO, MAIL, RCPT + keyword + name, DATA] for keyword in parameters},
         "a keyword": [EHLO, MAIL + b" " + name + b"=1", RCPT, DATA],
+        **{
+            f"UTF-8, {what}": [EHLO, b"MAIL FROM:<" + path + b"> SMTPUTF8", RCPT, DATA]
+            for what, path in paths(name).items()
+        },
+        "UTF-8 to a local part": [EHLO, MAIL + b" SMTPUTF8", RCPT, b"RCPT TO:<" + name + b"@localhost>", DATA],
+        "UTF-8 to a domain": [EHLO, MAIL + b" SMTPUTF8", RCPT, b"RCPT TO:<bob@" + name + b">", DATA],
+        "VRFY in UTF-8": [EHLO, b"VRFY " + name + b" SMTPUTF8"],
+        "BDAT": [EHLO, MAIL, RCPT, b"BDAT " + name],
         "behind DATA": [EHLO, MAIL, RCPT, b"DATA " + name, DATA],
         **{verb.decode(): [verb + b" " + name] for verb in (b"VRFY", b"EXPN", b"HELP", b"NOOP", b"RSET", b"STARTTLS")},
     }
@@ -180,7 +188,7 @@ class Names(SynchronousTestCase):
         user = "(alice|bob|postmaster)@localhost"
         self.may_name = re.compile(
             rf"(file:///.*)?{root}(/(accounts\.sqlite3(\?mode=rw)?|spool(/{letter})?"
-            rf"|(reception|envoi)(/{user}(/(tmp|new|cur)(/{letter},S=[0-9]+,W=[0-9]+)?)?)?))?"
+            rf"|(reception|envoi)(/{user}(/(tmp|new|cur)(/{letter}(,U=[0-9]+)?,S=[0-9]+,W=[0-9]+)?)?)?))?"
         )
 
     @contextmanager
@@ -235,7 +243,9 @@ class Names(SynchronousTestCase):
         for user in ("alice", "bob", "postmaster"):
             for letter in self.premises.letters("reception", user):
                 self.assertEqual(below_trace(letter), LETTER)
-                self.assertRegex(letter, rb"\A(?:[\t -~]{1,998}\r\n)+\r\nb\r\n\Z")
+                self.assertRegex(letter, rb"\A(?:[\t -~\x80-\xff]{1,998}\r\n)+\r\nb\r\n\Z")
+                self.assertNotRegex(letter.decode(), "[\x80-\x9f\u2028\u2029]")
+                self.assertTrue(letter.isascii() or b" with UTF8SMTP id " in letter)
                 self.assertRegex(
                     letter, rb"\r\nReceived: from ([A-Za-z0-9._?-]+|\[[!-Z^-~]+\]) \(\[127\.0\.0\.1\]\)\r\n"
                 )
@@ -285,7 +295,8 @@ class AccountNames(SynchronousTestCase):
             except SystemExit as exit:
                 status = int(exit.code or 0)
         if status != 2:  # then argparse shows all that can be said
-            self.assertRegex(said.getvalue(), r"\A[ -~]+\n\Z", arguments)
+            line = said.getvalue().removesuffix("\n")
+            self.assertTrue(line and line.isprintable(), arguments)
         return status, said.getvalue()
 
     def test_each_has_a_folder_of_its_own_or_is_refused(self) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import listening
-from mailbe.listening import Listening, Port
+from mailbe.listening import Listening, Opened, Port
 
 TOLD = Listening(
     ("example.org", "example.net"),
@@ -73,14 +73,19 @@ class ListeningTests(SynchronousTestCase):
             self.path.write_text(damaged)
             self.assertIsNone(listening.read(self.path), damaged)
 
-    def test_ports_are_told_by_address_and_unix_sockets_are_left_out(self) -> None:
+    def test_ports_are_told_by_address_and_left_out_where_no_client_of_ours_comes(self) -> None:
         ports = [
-            ("smtp", FakePort(IPv4Address("TCP", "192.0.2.1", 25))),
-            ("pop3", FakePort(UNIXAddress("/run/pop3"))),
-            ("pop3s", FakePort(IPv6Address("TCP", "::1", 995))),
+            Opened("smtp", FakePort(IPv4Address("TCP", "192.0.2.1", 25))),
+            Opened("pop3", FakePort(UNIXAddress("/run/pop3"))),
+            Opened("pop3s", FakePort(IPv6Address("TCP", "::1", 995))),
+            Opened("pop3", FakePort(IPv4Address("TCP", "127.0.0.1", 110)), proxied=True),
+            Opened("lmtp", FakePort(IPv4Address("TCP", "127.0.0.1", 24))),
         ]
         told = listening.listening(["a.example"], ports, classic=True, has_authority=False)
         self.assertEqual(
-            told, Listening(("a.example",), (Port("smtp", "192.0.2.1", 25), Port("pop3s", "::1", 995)), True, False)
+            told,
+            Listening(
+                ("a.example",), (Port("smtp", "192.0.2.1", 25), Port("pop3s", "::1", 995)), True, False, ("pop3",)
+            ),
         )
         self.assertEqual([port.at_home for port in told.ports], [False, True])

@@ -18,8 +18,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailbe import letterfile, listing, maildir
 from mailbe.durable import make_mailbox
 from mailbe.interfaces import LetterGone, MaildropBusy, NotAllDeleted, TryLater
-from mailbe.letterfile import base, told_size
+from mailbe.letterfile import base, told_size, told_surrogate
 from mailbe.maildir import Maildrop, Maildrops
+from mailbe.surrogate import surrogate
 from tests.storage import at_once
 
 HOUR = 3600
@@ -66,6 +67,37 @@ class Names(SynchronousTestCase):
             self.assertEqual(told_size(name), 5)
         for name in ("1.a", "5", "1.a,S=5", "1.a,W=", "1.a,W=x"):
             self.assertIsNone(told_size(name))
+
+    def test_so_is_the_size_of_a_surrogate(self) -> None:
+        for name in ("1.a,U=7,S=4,W=5", "1.a,S=4,W=5,U=7", "1.a,U=7"):
+            self.assertEqual((told_surrogate(name), told_size(name)), (7, 5 if "W" in name else None))
+        for name in ("1.a", "1.a,S=4,W=5", "1.a,U=", "1.a,U=x,W=5", "1.aU=7", "1.a,U=" + "9" * 30):
+            self.assertIsNone(told_surrogate(name))
+
+
+class Surrogates(MaildropCase):
+    """Which letters are another size for who has not asked for UTF-8 (RFC 6856 2.1)."""
+
+    letter = "Subject: é\n\né\n".encode()
+
+    def test_a_name_that_tells_is_believed_and_nothing_is_read(self) -> None:
+        self.put("1.a,S=7,W=7")
+        self.put("2.a,U=20,S=9,W=9", folder="cur").rename(self.box / "cur" / "2.a,U=20,S=9,W=9:2,S")
+        self.put("3.a,U=7,S=7,W=7")
+        self.patch(listing, "contents", lambda path: self.fail("it was read"))
+        maildrop = self.open()
+        self.assertEqual((maildrop.sizes, maildrop.surrogates), ([7, 9, 7], {1: 20}))
+
+    def test_a_file_that_is_measured_is_measured_for_both(self) -> None:
+        self.put("1.a", self.letter)
+        self.put("2.a", b"Subject: e\n\n\xe9\n")
+        maildrop = self.open()
+        size = len(b"".join(surrogate(self.texts_of(maildrop, 0))))
+        self.assertEqual(maildrop.surrogates, {0: size})
+        self.assertNotEqual(size, maildrop.sizes[0])
+
+    def texts_of(self, maildrop: Maildrop, index: int) -> list[bytes]:
+        return [b"".join(maildrop.read(index))]
 
 
 class Foreign(MaildropCase):

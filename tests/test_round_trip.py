@@ -70,7 +70,7 @@ class RoundTrip(SynchronousTestCase):
         self.assertEqual(below_trace(stored), without_return_path(content))
 
         pop3 = self.premises.connect("pop3")
-        said = pop3.ask(b"USER bob\r\nPASS " + PASSWORDS[BOB] + b"\r\n")
+        said = pop3.ask(b"UTF8\r\nUSER bob\r\nPASS " + PASSWORDS[BOB] + b"\r\n")
         self.assertIn(b"+OK 1 messages, %d octets\r\n" % len(stored), said)
         text, behind = pop3_text(pop3.ask(b"RETR 1\r\n"))
         self.assertEqual((text, behind), (stored, b""))

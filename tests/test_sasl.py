@@ -278,6 +278,7 @@ class Wire:
         self.challenge = b"334 " if self._smtp else b"+ "
         self.welcome = b"235 2.7.0 " if self._smtp else b"+OK "
         self.refusal = b"535 5.7.8 " if self._smtp else b"-ERR [AUTH] "
+        self.wrong = b"the name or the password is wrong\r\n"
         self.cancelled = b"501 5.7.0 " if self._smtp else b"-ERR "
         self.malformed = b"501 5.5.2 " if self._smtp else b"-ERR "
         self._stage.hear()
@@ -321,6 +322,18 @@ class OverTheWire(SynchronousTestCase):
     def wires(self) -> list[Wire]:
         return [Wire("smtp"), Wire("pop3")]
 
+    def test_a_name_may_be_of_utf8(self) -> None:
+        for wire in self.wires():
+            client, reply = wire.prove("jo\u0308rg", "geheim")
+            client.set_server_final(wire.challenged(reply))
+            self.assertTrue(wire.say(b"").startswith(wire.welcome))
+
+    def test_ones_own_name_is_so_in_other_letters(self) -> None:
+        for wire in self.wires():
+            for acting_for in ("JÖRG", "jo\u0308rg@localhost"):
+                fields = b"\0".join([acting_for.encode(), "jörg".encode(), b"wrong"])
+                self.assertEqual(wire.say(b"AUTH PLAIN " + b64encode(fields)), wire.refusal + wire.wrong)
+
     def test_a_client_that_knows_the_password_is_in(self) -> None:
         for wire in self.wires():
             client, reply = wire.prove("alice", "secret")
@@ -339,7 +352,7 @@ class OverTheWire(SynchronousTestCase):
             client.set_server_final(wire.challenged(reply))
             self.assertTrue(wire.say(b"").startswith(wire.welcome))
 
-    def test_a_maildrop_s_name_is_known_to_pop3_alone(self) -> None:
+    def test_the_name_of_a_maildrop_is_known_to_pop3_alone(self) -> None:
         for name in ("alice+envoi", "ALICE+Envoi@localhost"):
             smtp, pop3 = self.wires()
             client, reply = pop3.prove(name, "secret")

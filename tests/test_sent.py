@@ -25,6 +25,8 @@ OWNERS = {
     b"alice+envoi ": None,
     b"alice+env\xf6i": None,
     "alice+envo\u0131".encode(): None,
+    "élise+envoi@bücher.example".encode(): "élise@bücher.example".encode(),
+    b"\xe9lise+envoi": b"\xe9lise",
     b"": None,
 }
 
@@ -42,7 +44,7 @@ class Names(SynchronousTestCase):
 
 class AvatarIds(SynchronousTestCase):
     def test_what_the_checker_says_is_what_the_realm_hears(self) -> None:
-        for local in ("alice", "alice+envoi", "a b", "envoi +envoi", ' +envoi"\\'):
-            address = Address(local, "localhost")
+        for local in ("alice", "alice+envoi", "a b", "envoi +envoi", ' +envoi"\\', "élise"):
+            address = Address(local, "localhost" if local.isascii() else "bücher.example")
             for sent in (False, True):
                 self.assertEqual(parse_avatar_id(avatar_id(address, sent=sent)), (address, sent))

@@ -20,12 +20,14 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mailbe import opening
+from mailbe import opening, service
 from mailbe.accounts import schemes
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
 from mailbe.configuration import CannotStart, Configuration
+from mailbe.listening import Opened
 from mailbe.maildata import Maildata
+from mailbe.peers import network
 from mailbe.service import MailService
 
 HERE = "tcp:0:interface=127.0.0.1"
@@ -46,7 +48,7 @@ class Serving(TestCase):
         server.privilegedStartService()
         server.startService()
         self.addCleanup(server.stopService)
-        return tuple(port.getHost().port for _, port in server._ports)
+        return tuple(port.getHost().port for _, port, _ in server._ports)
 
     async def test_a_letter_goes_in_and_comes_out(self) -> None:
         root = self.mktemp()
@@ -92,6 +94,28 @@ class Serving(TestCase):
             await self.start(other)
             await deferLater(reactor, 0)  # type: ignore[arg-type]
         self.assertIn("Thunderbird", formatEvent(events[-1]))
+
+    async def test_old_letters_are_looked_for_from_the_start_on(self) -> None:
+        class Looking:
+            def __init__(self, *arguments: object) -> None:
+                self.looked: Deferred[None] = Deferred()
+                self.ended = False
+                lookers.append(self)
+
+            def run(self) -> None:
+                reactor.callFromThread(self.looked.callback, None)  # type: ignore[attr-defined]
+
+            def end(self) -> None:
+                self.ended = True
+
+        lookers: list[Looking] = []
+        self.patch(service, "Expiry", Looking)
+        server = MailService(configuration(self.mktemp()), reactor)
+        server.privilegedStartService()
+        server.startService()
+        await lookers[0].looked
+        await server.stopService()
+        self.assertTrue(lookers[0].ended)
 
     async def test_every_port_has_tls_that_our_authority_vouches_for(self) -> None:
         root = self.mktemp()
@@ -152,6 +176,32 @@ class Serving(TestCase):
         self.assertFalse(accounts.empty())
         accounts.close()
 
+    async def test_pages_behind_a_balancer_are_for_whom_it_names(self) -> None:
+        with capturedLogs() as events:
+            (port,) = await self.start(
+                self.mktemp(),
+                endpoints={"http": [f"haproxy:{HERE}"]},
+                proxy_from=[network("127.0.0.1")],
+                registration="open",
+                allow_md5=True,
+            )
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        # Nobody but the balancer has a page at our port.
+        self.assertIn("user add", formatEvent(events[-1]))
+
+        def use(client: str) -> bytes:
+            with socket.create_connection(("127.0.0.1", port)) as balancer:
+                balancer.settimeout(10)
+                asked = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                balancer.sendall(f"PROXY TCP4 {client} 192.0.2.1 4321 80\r\n{asked}".encode())
+                answer = b""
+                while octets := balancer.recv(65536):
+                    answer += octets
+                return answer
+
+        self.assertIn(b"HTTP/1.1 308 ", await deferToThread(use, "192.0.2.7"))
+        self.assertIn(b"HTTP/1.1 200 ", await deferToThread(use, "127.0.0.1"))
+
     async def test_a_handshake_that_fails_is_one_line(self) -> None:
         (port,) = await self.start(self.mktemp(), endpoints={"pop3s": [HERE]})
 
@@ -209,7 +259,7 @@ class Refusing(SynchronousTestCase):
     def refused(self, root: str, **changes: Any) -> str:
         server = MailService(configuration(root, **changes), reactor)
         error = self.assertRaises(CannotStart, server.privilegedStartService)
-        for _, port in server._ports:
+        for _, port, _ in server._ports:
             port.stopListening()
         self.assertNotIn("\n", str(error))
         return str(error)
@@ -233,7 +283,7 @@ class Refusing(SynchronousTestCase):
         server.privilegedStartService()
         self.patch(os, "access", lambda path, mode: False)
         error = self.assertRaises(CannotStart, server.startService)
-        for _, port in server._ports:
+        for _, port, _ in server._ports:
             port.stopListening()
         self.assertIn("may not write", str(error))
         self.assertFalse(server._writer._thread.is_alive())
@@ -278,6 +328,20 @@ class Refusing(SynchronousTestCase):
     def test_pages_where_passwords_are_set_stay_at_home_with_md5(self) -> None:
         self.assertIn("--allow-md5", self.refused(self.mktemp(), endpoints={"http": ["tcp:0"]}))
 
+    def test_md5_does_not_leave_home_through_a_balancer(self) -> None:
+        here = {"pop3": [f"haproxy:{HERE}"]}
+        self.assertIn("--allow-md5", self.refused(self.mktemp(), endpoints=here, proxy_from=[network("127.0.0.1")]))
+
+    def test_lmtp_where_everybody_speaks_smtp(self) -> None:
+        class Port:
+            def getHost(self) -> IPv4Address:
+                return IPv4Address("TCP", "127.0.0.1", 25)
+
+        asked = configuration(self.mktemp())
+        with self.assertRaises(CannotStart) as refused:
+            opening.check_home(asked, "lmtp", "tcp:25", Port())  # type: ignore[arg-type]
+        self.assertIn("RFC 2033", str(refused.exception))
+
     def test_an_endpoint_that_is_not_ready_at_once(self) -> None:
         class Later:
             def listen(self, factory: object) -> Deferred[object]:
@@ -317,7 +381,7 @@ class NextStep(SynchronousTestCase):
 
     def step(self, registration: str, *ports: tuple[str, str, int]) -> str:
         asked = configuration(self.root, domains=("example.org",), registration=registration)
-        open_ports: Any = [(name, FakePort(host, port)) for name, host, port in ports]
+        open_ports: Any = [Opened(name, FakePort(host, port)) for name, host, port in ports]
         return opening.next_step(asked, self.accounts, open_ports)
 
     def test_without_accounts_it_is_where_the_first_comes_from(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import socket
 from pathlib import Path
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from mailbe.accounts.terms import AccountTerms
 from mailbe.address import Address
 from mailbe.interfaces import (
     Envelope,
@@ -21,20 +23,25 @@ from mailbe.interfaces import (
     IPostOffice,
     ISubmitter,
     LetterGone,
+    LoginTooSoon,
     MailboxFull,
     MaildropBusy,
     MailLoop,
     NoSuchMailbox,
     RelayDenied,
+    Terms,
     TryLater,
 )
 from mailbe.maildir import Maildrops
+from mailbe.postoffice import PostOffice
 from mailbe.realm import Realm
 from mailbe.sent import avatar_id
+from mailbe.surrogate import surrogate
 from tests.fakes import FakePostOffice, FakeRealm, World
 from tests.storage import ALICE, BOB, Office, at_once
 
 NOBODY = Address("nobody", "localhost")
+JOERG = Address("Jörg", "localhost")
 
 
 class StoreContract:
@@ -76,6 +83,15 @@ class StoreContract:
         self.assertEqual(b"".join(maildrop.read(0)), stored)
         self.assertEqual((list(maildrop.sizes), maildrop.octets), ([len(stored)], len(stored)))
         self.assertEqual(maildrop.uid(0), id)
+
+    def test_the_size_of_a_surrogate_is_known_where_a_letter_needs_one(self: Any) -> None:
+        letters = ["Subject: e\r\n\r\né\r\n", "Subject: Été\r\n\r\né\r\n"]
+        for letter in [*letters, "X: a\r\n" * 4000 + letters[1]]:
+            self.deliver(letter.encode(), ALICE)
+        maildrop, _ = self.open(ALICE)
+        sizes = [len(b"".join(surrogate(maildrop.read(index)))) for index in range(3)]
+        self.assertEqual(maildrop.surrogates, {1: sizes[1], 2: sizes[2]})
+        self.assertEqual(sizes[0], maildrop.sizes[0])
 
     def test_an_old_return_path_goes(self: Any) -> None:
         self.deliver(b"Return-Path: <old@example>\r\nSubject: a\r\n\r\n", ALICE)
@@ -144,6 +160,13 @@ class StoreContract:
         self.deliver(b"a\r\n", Address("ALICE", "LocalHost"))
         self.assertEqual(len(self.open(ALICE)[0].sizes), 1)
 
+    def test_a_name_of_utf8_is_found_however_it_is_written_and_its_letters_come_back(self: Any) -> None:
+        for text in ("jörg@localhost", "JÖRG@LocalHost", "jo\u0308rg@localhost"):
+            self.deliver(b"a\r\n", Address.parse(text))
+        maildrop, _ = self.open(JOERG)
+        self.assertEqual(len(maildrop.sizes), 3)
+        self.assertRaises(NoSuchMailbox, self.office.destination, Address.parse("jorg@localhost"), None)
+
     def test_who_is_not_here_is_refused(self: Any) -> None:
         self.assertRaises(NoSuchMailbox, self.office.destination, NOBODY, None)
         self.assertRaises(RelayDenied, self.office.destination, Address("alice", "elsewhere.example"), None)
@@ -178,7 +201,7 @@ class StoreContract:
 
 class FakeStores(StoreContract, SynchronousTestCase):
     def setUp(self) -> None:
-        world = World({"alice@localhost": b"", "bob@localhost": b""})
+        world = World({"alice@localhost": b"", "bob@localhost": b"", "jörg@localhost": b""})
         self.office = FakePostOffice(world)
         self.realm = FakeRealm(world)
 
@@ -187,12 +210,25 @@ class RealStores(StoreContract, SynchronousTestCase):
     def setUp(self) -> None:
         self.stage = Office(Path(self.mktemp()))
         self.addCleanup(self.stage.accounts.close)
+        self.stage.accounts.add(JOERG, "{MD5}" + "0" * 32)
         self.office = self.stage.office
-        self.realm = Realm(self.stage.maildata, Maildrops(at_once))
+        terms = AccountTerms(self.stage.accounts, Terms())
+        self.realm = Realm(self.stage.maildata, Maildrops(at_once), terms, at_once)
 
     def test_every_domain_that_is_served_is_local(self) -> None:
         self.stage.accounts.add(Address("carol", "example.org"), "{MD5}" + "0" * 32)
         self.deliver(b"a\r\n", Address("carol", "EXAMPLE.org"))
+
+    def test_a_domain_is_served_in_both_its_forms(self) -> None:
+        self.stage.accounts.add(Address("carol", "bücher.example"), "{MD5}" + "0" * 32)
+        for domain in ("bücher.example", "BÜCHER.example", "xn--bcher-kva.example"):
+            for served in ("BÜCHER.example", "xn--bcher-kva.example"):
+                stage = self.stage
+                self.office = PostOffice(stage.maildata, stage.accounts, [served], stage.writer)
+                self.deliver(b"a\r\n", Address("carol", domain))
+        self.assertEqual(
+            len(list((self.stage.maildata.root / "reception").glob("carol@xn--bcher-kva.example/new/*"))), 6
+        )
 
     def test_an_account_of_a_domain_that_is_not_served_gets_no_mail(self) -> None:
         self.stage.accounts.add(Address("dave", "elsewhere.example"), "{MD5}" + "0" * 32)
@@ -277,6 +313,26 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), MailboxFull)
         letter.discard()
         self.assertEqual(self.stage.files(), [])
+
+    def test_a_name_tells_the_size_of_a_surrogate(self) -> None:
+        id = self.deliver("Subject: é\r\n\r\n".encode(), ALICE)
+        [file] = self.stage.files()
+        self.assertRegex(file, rf"/{re.escape(id)},U=[0-9]+,S=41,W=41$")
+        self.assertEqual(self.open(ALICE)[0].uid(0), id)
+
+    def test_a_log_in_too_soon_opens_nothing(self) -> None:
+        realm = Realm(
+            self.stage.maildata, Maildrops(at_once), AccountTerms(self.stage.accounts, Terms(delay=60)), at_once
+        )
+        self.realm = realm
+        self.stage.accounts.at(ALICE)
+        maildrop, close = self.open(ALICE)
+        self.assertEqual(maildrop.terms, Terms(delay=60))
+        close()
+        for _ in range(2):  # and the lock is free again
+            self.failureResultOf(realm.requestAvatar(b"alice@localhost", None, IMaildrop), LoginTooSoon)
+        self.open(ALICE, sent=True)
+        self.open(BOB)
 
     def test_no_other_avatar_is_to_be_had(self) -> None:
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice@localhost", None, IPostOffice)

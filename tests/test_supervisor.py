@@ -24,7 +24,7 @@ class Beginning(SynchronousTestCase):
         values: dict[str, Any] = {"endpoints": {"smtp": [HERE]}, "workers": 2}
         configuration = Configuration(Maildata(Path(self.mktemp())), "MD5-CRYPT", **values | changes)
         made = Supervisor(configuration, reactor, log_to_stdout=False)
-        self.addCleanup(lambda: [port.stopListening() for _, port in made._ports])
+        self.addCleanup(lambda: [port.stopListening() for _, port, _ in made._ports])
         return made
 
     def refused(self, program: str) -> str:
@@ -52,7 +52,7 @@ class Beginning(SynchronousTestCase):
 
     def test_a_port_that_wraps_its_clients_cannot_be_shared(self) -> None:
         socket = self.mktemp()[-40:].replace("/", "-")
-        for endpoint in (f"unix:{socket}", "haproxy:tcp:0:interface=127.0.0.1"):
+        for endpoint in (f"unix:{socket}", f"haproxy:unix:{socket}p", "haproxy:haproxy:tcp:0:interface=127.0.0.1"):
             made = self.supervisor(endpoints={"smtp": [endpoint]})
             error = self.assertRaises(CannotStart, made.privilegedStartService)
             os.close(made._lock)

@@ -21,7 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailbe import tap
 from mailbe.accounts import guard
 from mailbe.configuration import DEFAULT_ENDPOINTS, CannotStart
+from mailbe.interfaces import Terms
 from mailbe.limits import Limits
+from mailbe.peers import network
 from mailbe.service import MailService
 from mailbe.supervisor import Supervisor
 
@@ -50,6 +52,7 @@ class Parsing(OptionsCase):
         self.assertEqual(list(configuration.domains), ["localhost"])
         self.assertEqual(configuration.endpoints, DEFAULT_ENDPOINTS)
         self.assertEqual((configuration.scheme, configuration.limits.size), ("MD5-CRYPT", 52428800))
+        self.assertEqual(configuration.terms, Terms(days=None, delay=0))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (False, False, False))
 
     def test_everything_can_be_chosen(self) -> None:
@@ -59,20 +62,30 @@ class Parsing(OptionsCase):
             *("--password-scheme", "argon2id", "--max-size", "1000", "--wrong-passwords", "5", "--lock-seconds", "60"),
             *("--max-connections", "9", "--max-errors", "8", "--max-logins", "7", "--letter-seconds", "6"),
             *("--max-connections-per-address", "5", "--max-recipients", "400", "--max-idle-commands", "3"),
-            *("--max-memory", "5000", "--workers", "4", "--http", "tcp:443", "--registration", "invitation"),
+            *("--max-memory", "5000", "--workers", "4", "--lmtp", "tcp:24", "--lmtp-from", "192.0.2.0/24"),
+            *("--smtp", "haproxy:tcp:26", "--proxy-from", "10.0.0.1", "--proxy-from", "2001:db8::/32"),
+            *("--http", "tcp:443", "--registration", "invitation"),
+            *("--expire", "30", "--login-delay", "60"),
             *("--certificate", "/c.pem", "--key", "/k.pem", "--submissions", "tcp:465", "--pop3s", "tcp:995"),
         ).configuration()
         self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
         self.assertEqual(list(configuration.domains), ["a.example", "b.example"])
-        endpoints = {"smtp": ["tcp:25", "tcp6:25"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
-        endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"], "http": ["tcp:443"]}
+        endpoints = {"smtp": ["tcp:25", "tcp6:25", "haproxy:tcp:26"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
+        endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"], "lmtp": ["tcp:24"], "http": ["tcp:443"]}
         self.assertEqual(configuration.guard, guard.Limits(wrong_passwords=5, lock_seconds=60))
+        self.assertEqual(list(configuration.lmtp_from), [network("192.0.2.0/24")])
+        self.assertEqual(list(configuration.proxy_from), [network("10.0.0.1"), network("2001:db8::/32")])
         self.assertEqual((configuration.certificate, configuration.key), (Path("/c.pem"), Path("/k.pem")))
         self.assertEqual(configuration.endpoints, endpoints)
         self.assertEqual(configuration.limits, Limits(9, 5, 8, 3, 7, 6, 400, 1000, 5000))
         self.assertEqual((configuration.scheme, configuration.workers), ("ARGON2ID", 4))
+        self.assertEqual(configuration.terms, Terms(days=30, delay=60))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
         self.assertEqual(configuration.registration, "invitation")
+
+    def test_a_domain_of_u_labels_is_kept_as_a_labels(self) -> None:
+        configuration = self.parse("--domain", "BÜCHER.example", "--domain", "例え.テスト").configuration()
+        self.assertEqual(list(configuration.domains), ["xn--bcher-kva.example", "xn--r8jz45g.xn--zckzah"])
 
     def test_what_is_given_is_all_that_is_opened(self) -> None:
         self.assertEqual(self.parse("--pop3", "tcp:110").configuration().endpoints, {"pop3": ["tcp:110"]})
@@ -111,7 +124,17 @@ class Parsing(OptionsCase):
             (["--http", "nonsense"], "--http"),
             (["--registration", "maybe", "--http", "tcp:2080"], "--registration"),
             (["--registration", "open"], "--http"),
+            (["--expire", "0"], "--expire"),
+            (["--expire", "soon"], "--expire"),
+            (["--login-delay", "-1"], "--login-delay"),
             (["--workers", "0"], "--workers"),
+            (["--lmtp", "unix"], "--lmtp"),
+            (["--lmtp", "tcp:24", "--lmtp-from", "192.0.2.1/24"], "--lmtp-from"),
+            (["--lmtp", "tcp:24", "--lmtp-from", "everybody"], "--lmtp-from"),
+            (["--lmtp-from", "192.0.2.0/24"], "--lmtp"),
+            (["--smtp", "haproxy:tcp:25"], "--proxy-from"),
+            (["--smtp", "tcp:25", "--proxy-from", "192.0.2.0/24"], "haproxy:"),
+            (["--smtp", "haproxy:tcp:25", "--proxy-from", ""], "--proxy-from"),
             (["--workers", "257"], "--workers"),
         ):
             status, said = self.stopped(self.parse, *wrong)

@@ -70,7 +70,7 @@ class Lines(SynchronousTestCase):
     def received(self, **changes: object) -> str:
         values: dict[str, object] = {"helo": "a.example", "peer": "192.0.2.1", "by": "b.example"}
         values |= {"protocol": "ESMTP", "id": "x1", "time": 0.0} | changes
-        return received(**values).decode("ascii")  # type: ignore[arg-type]
+        return received(**values).decode()  # type: ignore[arg-type]
 
     def test_received_says_who_when_and_how(self) -> None:
         line = email.message_from_string(self.received() + "\r\n")["Received"]
@@ -81,6 +81,16 @@ class Lines(SynchronousTestCase):
 
     def test_an_only_recipient_is_named(self) -> None:
         self.assertIn("\r\n\tfor <c@d>;\r\n", self.received(recipient=Address("c", "d")))
+
+    def test_addresses_may_be_of_utf8(self) -> None:
+        address = Address.parse("jörg@bücher.example")
+        self.assertIn("\r\n\tfor <jörg@bücher.example>;\r\n", self.received(recipient=address))
+        self.assertEqual(return_path(address), "Return-Path: <jörg@bücher.example>\r\n".encode())
+
+    def test_a_priority_stands_last(self) -> None:
+        text = self.received(recipient=Address("c", "d"), priority=-3)
+        self.assertIn("\r\n\tfor <c@d>\r\n\tPRIORITY -3;\r\n", text)
+        self.assertNotIn("PRIORITY", self.received())
 
     def test_an_ipv6_peer_is_tagged(self) -> None:
         self.assertIn("([IPv6:2001:db8::1])", self.received(peer="2001:db8::1"))

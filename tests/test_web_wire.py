@@ -284,6 +284,11 @@ class PlacesAndTheEnd(SynchronousTestCase):
         four.say(HOME)
         self.assertEqual(four.hear()[0].status, 200)
 
+    def test_who_has_no_place_is_not_heard_though_a_balancer_sends_all_at_once(self) -> None:
+        _, _, three = (self.port.connect() for _ in range(3))
+        three.say(HOME)
+        self.assertEqual(three.hear(), [])
+
     def wind_up(self) -> Deferred[None]:
         return self.port.listener.wind_up(4.0)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from mailbe.address import Address
+from mailbe.address import Address, find_domain
 from mailbe.announce import NothingToTell
 from mailbe.autoconfig import NONE, PASSWORD, PLAIN, SSL, STARTTLS, Server, servers
 from mailbe.listening import Listening
@@ -29,7 +29,7 @@ def ways(told: Listening, address: Address) -> tuple[Server, Server]:
 
     :raises NothingToTell:
     """
-    if address.domain.lower() not in {domain.lower() for domain in told.domains}:
+    if find_domain(address.domain, told.domains) is None:
         raise NothingToTell(f"{address} is none of this server's addresses; its domains: {' '.join(told.domains)}")
     for at_home in (False, True):
         found: dict[str, Server] = {}

@@ -35,7 +35,7 @@ def lines(told: Listening) -> Iterator[str]:
     name = told.domains[0]
     if reason := _why_not(name):
         raise NothingToTell(f"{name}, the server's name, {reason}; start it with --domain and a name of yours first")
-    if all(port.at_home for port in told.ports):
+    if all(port.at_home for port in told.ports) and not told.proxied:
         raise NothingToTell(
             "nobody but this machine reaches this server; open ports to others, for example with "
             "--password-scheme argon2id --smtp tcp:25 --submissions tcp:465 --pop3s tcp:995"
@@ -43,6 +43,8 @@ def lines(told: Listening) -> Iterator[str]:
     for port in told.ports:
         if port.at_home:
             yield f"; {port.listener} listens on {port.host} port {port.port}, for this machine only: it is not told."
+    for listener in told.proxied:
+        yield f"; {listener} is behind a balancer, whose ports are not known here: its records are for you to write."
     yield f"; {name} must have the address of this machine, as A or AAAA, and no CNAME (RFC 2181 10.3)."
     ways = servers(told, at_home=False)
     for domain in told.domains:
@@ -52,7 +54,7 @@ def lines(told: Listening) -> Iterator[str]:
             continue
         yield f"; {domain}"
         yield from _mail(told, domain)
-        yield from _programs(ways, domain, name)
+        yield from _programs(told, ways, domain)
         yield from _autoconfig(told, domain)
         yield f"; No SPF: this server sends nothing to others, but who else does so for {domain} it cannot know."
         yield f'; If nobody does: {domain}. {TTL} IN TXT "v=spf1 -all"'
@@ -74,16 +76,16 @@ def _mail(told: Listening, domain: str) -> Iterator[str]:
         yield _record(domain, "MX", f"10 {told.domains[0]}.")
     elif ports:
         yield f"; No MX: servers send to port {SMTP_PORT}, and smtp listens on {', '.join(map(str, sorted(ports)))}."
-    else:
+    elif "smtp" not in told.proxied:
         yield "; No MX: no port is open for mail from other servers."
 
 
-def _programs(ways: list[Server], domain: str, name: str) -> Iterator[str]:
+def _programs(told: Listening, ways: list[Server], domain: str) -> Iterator[str]:
     for way, (service, priority) in SERVICES.items():
         ports = [made.port for made in ways if (made.kind, made.socket) == way]
         for port in ports:
-            yield _service(service, domain, f"{priority} 0 {port} {name}.")
-        if not ports:
+            yield _service(service, domain, f"{priority} 0 {port} {told.domains[0]}.")
+        if not ports and service[1:] not in told.proxied:  # services are called as our listeners are
             yield _not_offered(service, domain)
     for service in NEVER_OFFERED:
         yield _not_offered(service, domain)
@@ -100,7 +102,7 @@ def _service(service: str, domain: str, data: str) -> str:
 def _autoconfig(told: Listening, domain: str) -> Iterator[str]:
     if any(port.listener == "http" and port.port in WEB_PORTS and not port.at_home for port in told.ports):
         yield _record(f"autoconfig.{domain}", "CNAME", f"{told.domains[0]}.")
-    else:
+    elif "http" not in told.proxied:
         yield "; No autoconfig: mail programs ask port 443 or 80, and --http listens for others on neither."
 
 

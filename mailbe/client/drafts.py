@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import email.policy
 import mimetypes
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email import headerregistry
 from email.message import EmailMessage
 from email.utils import localtime, make_msgid
 from pathlib import Path
 
-from mailbe.address import Address, BadAddress
+from mailbe.address import Address, BadAddress, ascii_domain
 from mailbe.client.errors import BadDraft
 from mailbe.client.printable import one_line, printable
 from mailbe.client.reading import Attachment, Person, Reading
@@ -174,14 +173,13 @@ def _person(text: str, domain: str) -> Person:
 
 
 def _address(text: str) -> str:
-    local, at, domain = text.rpartition("@")
-    if at and not domain.isascii():
-        with contextlib.suppress(UnicodeError):  # what is wrong with it is told below
-            text = f"{local}@{domain.encode('idna').decode()}"
     try:
-        return str(Address.parse(text))
+        address = Address.parse(text)
     except BadAddress as error:
         raise BadDraft(printable(str(error))) from error
+    if not address.local.isascii():
+        raise BadDraft(f"{printable(text)}: this client writes for and to addresses alone that are ASCII before the @")
+    return str(address if address.is_ascii else replace(address, domain=ascii_domain(address.domain)))
 
 
 def _attach(message: EmailMessage, attachment: Attachment) -> None:

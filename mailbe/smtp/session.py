@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -32,15 +32,20 @@ from mailbe.interfaces import (
 )
 from mailbe.journal import Journal
 from mailbe.limits import Limits
+from mailbe.peers import Network
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
 from mailbe.smtp import grammar
 from mailbe.smtp.harvest import Harvest
+from mailbe.smtp.incoming import Chunk, Incoming, bare, too_large
+from mailbe.smtp.parameters import BINARY, Asked
 from mailbe.smtp.replies import Refusal, reply
 from mailbe.trace import received
 
 log = Logger()
 
 SILENCE = 300  # seconds, RFC 5321 4.5.3.2.7
+PIECE = 1000  # octets of a chunk that is more than one more command without effect
+MAX_LIMIT = 999_999  # RFC 9422 4: no larger one can be told
 OK = reply(250, "2.0.0 ok")
 SENDER_OK = reply(250, "2.1.0 ok")
 RECIPIENT_OK = reply(250, "2.1.5 ok")
@@ -56,6 +61,8 @@ class Settings:
     limits: Limits
     submission: bool = False
     """Whether only who has logged in may send (RFC 6409 4.3)."""
+    networks: Sequence[Network] = ()
+    """From where else than this machine letters may be handed over by LMTP."""
     classic: bool = False
     """Whether EHLO is unknown, and a client on this machine is believed to be who its MAIL says."""
 
@@ -65,6 +72,9 @@ class Session:
     """One SMTP conversation."""
 
     silence = SILENCE
+    hello = "HELO or EHLO"
+    keyword, utf8_keyword = "ESMTP", "UTF8SMTP"  # RFC 3848, RFC 6531 4.3
+    commands: Mapping[bytes, Command]
     fault = reply(451, "4.3.0 something went wrong here; try again later")
     refusals = {
         # No mistake of a client that sends to a long list; who tries out names is slowed by the harvest.
@@ -107,6 +117,8 @@ class Session:
         self.extended = False  # whether it was EHLO
         self.submitter: ISubmitter | None = None
         self.envelope: Envelope | None = None
+        self.asked = Asked()  # what MAIL asked for, as long as there is an envelope
+        self.incoming: Incoming | None = None  # what has come of the letter by BDAT
 
     @property
     def farewells(self) -> dict[Farewell, bytes]:
@@ -124,9 +136,9 @@ class Session:
     def greeting(self) -> Reply:
         return reply(220, f"{self._settings.host} {'SMTP' if self._settings.classic else 'ESMTP'} mailbe")
 
-    def answer(self, line: bytes) -> Reply | Coroutine[Any, Any, Reply]:
+    def answer(self, line: bytes) -> Reply | Coroutine[Any, Any, Reply | None]:
         verb, _, argument = line.partition(b" ")
-        command = COMMANDS.get(verb.upper(), UNKNOWN)
+        command = self.commands.get(verb.upper(), UNKNOWN)
         if len(line) + 2 > command.limit:
             raise LineTooLong
         if command.needs is not None:
@@ -136,21 +148,21 @@ class Session:
     def secured(self) -> None:
         self.helo, self.extended = "", False
         self.submitter = None
-        self.envelope = None
+        self._forget()
 
     def ended(self) -> None:
-        self.envelope = None
+        self._forget()
 
     # The commands. Their sections stand in the table below.
 
     def say_helo(self, name: str) -> Reply:
         """The client gives its name; what was begun before is forgotten."""
         self.helo, self.extended = name, False
-        self.envelope = None
+        self._forget()
         return reply(250, self._settings.host)
 
     def say_ehlo(self, name: str) -> Reply:
-        """The same, and the reply says what we can do beyond RFC 5321's minimum."""
+        """The same as HELO, and the reply says what we can do beyond RFC 5321's minimum."""
         if self._settings.classic:
             raise Refusal(502, "5.5.1 no extensions here; say HELO")
         self.say_helo(name)
@@ -158,16 +170,8 @@ class Session:
         tls = ["STARTTLS"] if self._wire.may_start_tls else []
         # A password may cross only what nobody reads along (RFC 8314 3.3).
         auth = [f"AUTH {' '.join(m.decode() for m in self._mechanisms)}"] if self._wire.private else []
-        return reply(
-            250,
-            self._settings.host,
-            "PIPELINING",
-            f"SIZE {self._limits.size}",
-            "8BITMIME",
-            *tls,
-            *auth,
-            "ENHANCEDSTATUSCODES",
-        )
+        # HELP is named as 4.1.1.1 asks for all that 4.5.1 does not ask of everybody.
+        return reply(250, self._settings.host, *self._extensions(), *tls, *auth, "ENHANCEDSTATUSCODES", "HELP")
 
     def starttls(self) -> Reply:
         """Go on in TLS; what was said before is forgotten."""
@@ -205,67 +209,161 @@ class Session:
         self.submitter = cast(ISubmitter, submitter)
         return reply(235, "2.7.0 welcome")
 
-    def mail(self, reverse_path: Address | None, size: int) -> Reply:
+    def mail(self, reverse_path: Address | None, asked: Asked) -> Reply:
         """Begin a letter: from whom, and how large it will be, if that is known."""
-        self._check_size(size)
+        beyond_helo = asked.utf8 or asked.body == BINARY
+        if (beyond_helo and not self.extended) or (asked.tls and not self._wire.secure):
+            raise Refusal(555, "5.5.4 a parameter is not for this connection; EHLO says which are")
+        if asked.size > self._limits.size:
+            raise too_large(self._limits.size)
         self.envelope = Envelope(reverse_path, self._sender(reverse_path))
+        self.asked = asked
         return SENDER_OK
 
-    def rcpt(self, forward_path: Address | None) -> Reply | Coroutine[Any, Any, Reply]:
+    def rcpt(self, forward_path: Address | None) -> Reply | Coroutine[Any, Any, Reply | None]:
         """One more whom the letter goes to."""
         assert self.envelope is not None
+        if self.incoming is not None:
+            raise Refusal(503, "5.5.1 the letter is coming already")
+        if forward_path is not None and not (self.asked.utf8 or forward_path.is_ascii):
+            raise grammar.not_ascii()
         if len(self.envelope.recipients) >= self._limits.recipients:
             raise Refusal(452, "4.5.3 that is enough recipients; send the others the letter anew")
         recipient = forward_path or self._office.postmaster()
         try:
             destination = self._office.destination(recipient, self.envelope.submitter)
         except NoSuchMailbox:
-            if self.submitter is None and (delay := self._harvest.delay(self._wire.peer)):
+            if delay := self._delay():
                 return self._nobody(delay)
             raise
         self.envelope.recipients.append(recipient)
         self.envelope.destinations.append(destination)
         return RECIPIENT_OK
 
-    async def data(self) -> Reply:
+    async def data(self) -> Reply | None:
         """The letter itself. 250 is said when it is safe on the disk in every mailbox, or not at all.
 
         It is read up to its lone dot whatever is wrong with it: only then has the client an ear for us.
         """
         assert self.envelope is not None
+        if self.incoming is not None:
+            raise Refusal(503, "5.5.1 DATA and BDAT do not mix; BDAT goes on, RSET begins anew")
+        if self.asked.body == BINARY:
+            raise Refusal(503, "5.5.1 a letter with BODY=BINARYMIME comes by BDAT")
         envelope, self.envelope = self.envelope, None
-        letter = self._office.letter(envelope)
+        letter = self._open(envelope)
+        return await self._outcome(envelope, letter, self._read(letter))
+
+    async def bdat(self, octets: int, last: bool) -> Reply | None:
+        """A piece of the letter, of so many octets; behind the last one the letter is delivered, as with DATA.
+
+        They are taken whatever is wrong, or they would be obeyed as commands. A piece that is refused ends the
+        letter: others may follow that were sent ahead, and must not make one of what is left (RFC 3030 2).
+        """
+        refusal: Exception | None = None
         try:
-            letter.write(self._received(letter, envelope))
-            await self._read(letter)
-            await letter.deliver()
-        finally:
-            letter.discard()
-        self._journal.note(f"{letter.id}: {envelope.reverse_path or '<>'} to {len(envelope.recipients)} recipients")
-        return reply(250, f"2.0.0 ok {letter.id}", effect=True)
+            recipients_named(self)
+            assert self.envelope is not None
+            self.incoming = self.incoming or self._begin_incoming(self.envelope)
+            self.incoming.expect(octets)
+        except Exception as error:
+            refusal = error
+            self._forget()
+        incoming, envelope = self.incoming, self.envelope
+        if octets:
+            await self._wire.ask(None, Chunk(octets, _nowhere if incoming is None else incoming.write))
+        if refusal is not None:
+            raise refusal
+        assert incoming is not None
+        assert envelope is not None
+        if last:
+            self.incoming = self.envelope = None
+            return await self._outcome(envelope, incoming.letter, incoming.end())
+        try:
+            incoming.check()
+        except Refusal:
+            self._forget()
+            raise
+        return reply(250, f"2.0.0 {octets} octets received", part=octets >= PIECE)
 
     def rset(self) -> Reply:
         """Forget the letter that was begun."""
-        self.envelope = None
+        self._forget()
         return OK
 
     def noop(self, _text: bytes) -> Reply:
         """Do nothing."""
         return OK
 
-    def vrfy(self, _name: bytes) -> Reply:
-        """Say nothing of who has a mailbox here, in the one form that RFC 5321 7.3 leaves for it."""
-        return reply(252, "2.5.2 that is not told; send a letter and see")
+    def vrfy(self, name: str) -> Reply:
+        """Say whether a mailbox is here to who has logged in, and nothing to others (RFC 5321 7.3).
 
-    def help(self, _text: bytes) -> Reply:
-        """What can be said here."""
-        return reply(214, *(f"2.0.0 {command.syntax}" for command in COMMANDS.values()))
+        RCPT tells the same; but who gets nothing from it must not try names out here, where nobody slows him.
+        """
+        if self.submitter is None:
+            return reply(252, "2.5.2 that is not told; send a letter and see")
+        address = grammar.address(name if "@" in name else f"{name}@{self._office.postmaster().domain}", "5.1.3")
+        self._office.destination(address, self.submitter)
+        return Reply(f"250 2.1.5 <{address}>\r\n".encode())  # in UTF-8 for who has said SMTPUTF8 alone
+
+    def expn(self, _name: bytes) -> Reply:
+        """Say nothing of who is on a list: a site that does not tell answers 252 (RFC 5321 7.3)."""
+        return reply(252, "2.5.2 that is not told")
+
+    def help(self, topic: bytes) -> Reply:
+        """Say what can be said here, or how a command is said and what it does."""
+        if not topic:
+            return reply(214, *(f"2.0.0 {command.syntax}" for command in self.commands.values()))
+        command = self.commands.get(topic.upper())
+        if command is None:
+            raise Refusal(504, "5.5.4 there is no such command; HELP alone lists them")
+        about, _, _ = (command.run.__doc__ or "").partition("\n")
+        return reply(214, f"2.0.0 {command.syntax}", f"2.0.0 {about}", f"2.0.0 ({command.rfc})")
 
     def quit(self) -> Reply:
         """Good-bye."""
         return reply(221, f"2.0.0 {self._settings.host} says good-bye", last=True)
 
     # What they need.
+
+    def _extensions(self) -> Iterator[str]:
+        yield "PIPELINING"
+        yield f"SIZE {self._limits.size}"
+        yield "8BITMIME"
+        yield "SMTPUTF8"
+        yield "CHUNKING"
+        yield BINARY
+        yield "MT-PRIORITY MIXER"
+        if self._limits.recipients <= MAX_LIMIT:
+            yield f"LIMITS RCPTMAX={self._limits.recipients}"
+        if self._wire.secure:
+            yield "REQUIRETLS"
+
+    def _forget(self) -> None:
+        """Forget the letter that was begun, and what has come of it."""
+        self.envelope = None
+        incoming, self.incoming = self.incoming, None
+        if incoming is not None:
+            incoming.letter.discard()
+
+    def _open(self, envelope: Envelope) -> ILetter:
+        letter = self._office.letter(envelope)
+        letter.write(self._received(letter, envelope))
+        return letter
+
+    def _begin_incoming(self, envelope: Envelope) -> Incoming:
+        return Incoming(self._open(envelope), self._limits.size, binary=self.asked.body == BINARY)
+
+    async def _outcome(self, envelope: Envelope, letter: ILetter, complete: Awaitable[None]) -> Reply | None:
+        """What becomes of a letter when it is ``complete``: the last word of DATA, and of BDAT LAST."""
+        try:
+            await complete
+            await letter.deliver()
+        finally:
+            letter.discard()
+        sender = str(envelope.reverse_path or "<>").encode("ascii", "backslashreplace").decode()
+        self._journal.note(f"{letter.id}: {sender} to {len(envelope.recipients)} recipients")
+        return reply(250, f"2.0.0 ok {letter.id}", effect=True)
 
     def _sender(self, reverse_path: Address | None) -> ISubmitter | None:
         if self.submitter is not None:
@@ -292,6 +390,10 @@ class Session:
         if self._logins > self._limits.logins:
             raise Refusal(421, "4.7.0 that is enough tries for one connection", last=True)
 
+    def _delay(self) -> float:
+        """How many seconds it takes to say that nobody of a name is here."""
+        return 0.0 if self.submitter is not None else self._harvest.delay(self._wire.peer)
+
     async def _nobody(self, delay: float) -> Reply:
         await deferLater(self._clock, delay)
         raise NoSuchMailbox
@@ -307,17 +409,15 @@ class Session:
         reader = DotReader(write)
         await self._wire.ask(GO_AHEAD, reader)
         if reader.bare:
-            raise Refusal(554, "5.6.0 a line of the letter has a CR or LF that is no line end")
-        self._check_size(reader.octets)
-
-    def _check_size(self, octets: int) -> None:
-        if octets > self._limits.size:
-            raise Refusal(552, f"5.3.4 letters of more than {self._limits.size} octets are not taken")
+            raise bare()
+        if reader.octets > self._limits.size:
+            raise too_large(self._limits.size)
 
     def _received(self, letter: ILetter, envelope: Envelope) -> bytes:
         # RFC 3848; it has no keyword for HELO within TLS.
         secure, known = self._wire.secure, self.submitter is not None
-        keyword = f"ESMTP{'S' * secure}{'A' * known}" if self.extended else "SMTP"
+        name = self.utf8_keyword if self.asked.utf8 else self.keyword
+        keyword = f"{name}{'S' * secure}{'A' * known}" if self.extended else "SMTP"
         return received(
             helo=self.helo,
             peer=self._wire.peer,
@@ -326,12 +426,13 @@ class Session:
             id=letter.id,
             time=self._now(),
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else None,
+            priority=self.asked.priority,
         )
 
 
 def greeted(session: Session) -> None:
     if not session.helo:
-        raise Refusal(503, "5.5.1 say HELO or EHLO first")
+        raise Refusal(503, f"5.5.1 say {session.hello} first")
 
 
 def no_letter(session: Session) -> None:
@@ -351,6 +452,10 @@ def recipients_named(session: Session) -> None:
         raise Refusal(503, "5.5.1 say RCPT first")
 
 
+def _nowhere(_data: bytes) -> None:
+    """Where octets go that were announced and are of no use."""
+
+
 def unknown(_session: Session, _text: bytes) -> Reply:
     raise Refusal(500, "5.5.2 this command is not known here")
 
@@ -359,7 +464,7 @@ def unknown(_session: Session, _text: bytes) -> Reply:
 class Command:
     """One row of the table."""
 
-    run: Callable[..., Reply | Coroutine[Any, Any, Reply]]
+    run: Callable[..., Reply | Coroutine[Any, Any, Reply | None]]
     grammar: Callable[[bytes], tuple[Any, ...]]
     needs: Callable[[Session], None] | None
     syntax: str
@@ -380,11 +485,14 @@ COMMANDS: dict[bytes, Command] = {
     b"MAIL": Command(S.mail,     g.from_path,   no_letter,        "MAIL FROM:<address>", "RFC 5321 4.1.1.2", 2048),
     b"RCPT": Command(S.rcpt,     g.to_path,     letter_begun,     "RCPT TO:<address>",   "RFC 5321 4.1.1.3", 2048),
     b"DATA": Command(S.data,     g.nothing,     recipients_named, "DATA",                "RFC 5321 4.1.1.4"),
+    b"BDAT": Command(S.bdat,     g.chunk,       None,             "BDAT octets [LAST]",  "RFC 3030 2"),
     b"RSET": Command(S.rset,     g.nothing,     None,             "RSET",                "RFC 5321 4.1.1.5"),
-    b"VRFY": Command(S.vrfy,     g.something,   None,             "VRFY address",        "RFC 5321 4.1.1.6"),
-    b"HELP": Command(S.help,     g.anything,    None,             "HELP",                "RFC 5321 4.1.1.8"),
+    b"VRFY": Command(S.vrfy,     g.mailbox,     None,             "VRFY address",        "RFC 5321 4.1.1.6"),
+    b"EXPN": Command(S.expn,     g.something,   None,             "EXPN list",           "RFC 5321 4.1.1.7"),
+    b"HELP": Command(S.help,     g.anything,    None,             "HELP [command]",      "RFC 5321 4.1.1.8"),
     b"NOOP": Command(S.noop,     g.anything,    None,             "NOOP",                "RFC 5321 4.1.1.9"),
     b"QUIT": Command(S.quit,     g.nothing,     None,             "QUIT",                "RFC 5321 4.1.1.10"),
 }
 # fmt: on
+Session.commands = COMMANDS
 UNKNOWN = Command(unknown, grammar.anything, None, "", "RFC 5321 4.2.4")

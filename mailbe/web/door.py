@@ -57,6 +57,8 @@ class Doorway(Protocol):
             self.abort()
 
     def dataReceived(self, data: bytes) -> None:
+        if not self._has_place:
+            return  # a balancer sends its header and this at once
         if self._inside is None:
             self._inside = self._enter(secure=data[0] == HANDSHAKE)
             self._inside.makeConnection(self.transport)

@@ -6,7 +6,7 @@ import os
 
 from tests.end_to_end.letters import fetch
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, PASSWORDS, EndToEndTestCase, Security, Server
+from tests.end_to_end.server import ALICE, PASSWORDS, EndToEndTestCase, Security, Server, user
 from tests.end_to_end.thunderbird import Failed, Thunderbird
 
 SUBJECT = "Grüße aus dem Fenster"
@@ -22,15 +22,16 @@ class ThunderbirdTests(EndToEndTestCase):
         self,
         server: Server,
         *,
+        address: str = ALICE,
         password: str = PASSWORDS[ALICE],
         leave_on_server: bool = True,
         smtp_authentication: str = "passwordCleartext",
         security: Security = Security.NONE,
     ) -> Thunderbird:
-        """A running Thunderbird with alice's account."""
+        """A running Thunderbird with alice's account, or another's."""
         thunderbird = self.enterContext(Thunderbird(self.scratch()))
         thunderbird.add_account(
-            ALICE,
+            address,
             password,
             pop3=server.port("pop3", security),
             smtp=server.port("submission", security),
@@ -40,10 +41,13 @@ class ThunderbirdTests(EndToEndTestCase):
         )
         return thunderbird
 
-    def write_to_myself(self, thunderbird: Thunderbird) -> None:
+    def write(self, thunderbird: Thunderbird, to: str) -> None:
         attachment = self.scratch() / NAME
         attachment.write_bytes(ATTACHMENT)
-        thunderbird.send(ALICE, SUBJECT, TEXT, attachment)
+        thunderbird.send(to, SUBJECT, TEXT, attachment)
+
+    def write_to_myself(self, thunderbird: Thunderbird) -> None:
+        self.write(thunderbird, ALICE)
 
     def assert_fetched_and_read(self, thunderbird: Thunderbird) -> None:
         self.assertEqual(thunderbird.get_messages(), 1)
@@ -59,6 +63,16 @@ class ThunderbirdTests(EndToEndTestCase):
         self.assertEqual(thunderbird.get_messages(), 0)
         self.assertEqual(len(fetch(server.pop3, ALICE)), 1)
         self.assertEqual(len(server.letters("envoi", ALICE)), 1)
+
+    def test_a_letter_goes_to_a_mailbox_whose_name_is_of_utf8_and_its_owner_fetches_it(self) -> None:
+        # He cannot send with it: of an address of his own Thunderbird keeps no letter beyond ASCII whole.
+        server = self.serve()
+        address, password = "jörg@localhost", "gryphon-11"
+        user(server.maildata, "add", address, password)
+        self.write(self.run_with(server), address)
+        [stored] = server.letters("reception", "j%C3%B6rg@localhost")
+        self.assertIn(b" with UTF8SMTPA id ", stored.read_bytes())
+        self.assert_fetched_and_read(self.run_with(server, address=address, password=password))
 
     def test_without_leave_on_server_the_mailbox_is_empty_afterwards(self) -> None:
         server = self.serve()

@@ -32,6 +32,12 @@ def sent(said: bytes, mailboxes: frozenset[str]) -> Sent:
     return Sent(_without_return_path(text), mailboxes)
 
 
+def sent_in_pieces(text: bytes, mailboxes: frozenset[str]) -> Sent:
+    """:param text: all that BDAT has brought."""
+    whole = text if not text or text.endswith(b"\r\n") else text + b"\r\n"
+    return Sent(_without_return_path(whole), mailboxes)
+
+
 class Books:
     """The letters of one world."""
 

@@ -89,6 +89,11 @@ class Ledger:
         return b"(greeting)" if self.turn is Turn.GREETING else self._next() or b""
 
     @property
+    def missing(self) -> int:
+        """How many octets the client has announced, and not said."""
+        return 0
+
+    @property
     def in_order(self) -> bool:
         """Whether the server may close the connection now, to a client that says nothing more."""
         return not self.owed or self._may_go(self.last)
@@ -209,9 +214,11 @@ SMTP_CODES: dict[str, set[str]] = {
     "RCPT": {"250", "452", "550", "553", "555"} | _NEVER | _LATER,
     "DATA": {"354"} | _NEVER | _LATER,
     LETTER: {"250", "452", "552", "554"} | _LATER,
+    "BDAT": {"250", "452", "552", "554"} | _NEVER | _LATER,
     "RSET": {"250", "501"},
-    "VRFY": {"252", "501"},
-    "HELP": {"214"},
+    "VRFY": {"250", "252", "501", "550", "553"},
+    "EXPN": {"252", "501"},
+    "HELP": {"214", "504"},
     "NOOP": {"250"},
     "QUIT": {"221", "501"},
     UNKNOWN: {"500"},
@@ -220,11 +227,28 @@ SMTP_CODES: dict[str, set[str]] = {
 # RFC 2034 4: every reply has one, but the greeting, that to HELO or EHLO, and those to a client that is to go on.
 _WITHOUT_STATUS = {("HELO", "250"), ("HELLO", "250"), ("EHLO", "250"), (GREETING, "220")}
 _WITHOUT_STATUS_CODES = {"334", "354"}
+_BDAT = re.compile(rb"BDAT +([0-9]+)(?: +LAST)? *\r\n", re.IGNORECASE)
 _SMTP_LINE = re.compile(rb"([2-5][0-9][0-9])([ -])([ -~]*)\r\n")
 
 
 class SmtpLedger(Ledger):
     verbs = frozenset(SMTP_CODES)
+
+    def _next(self) -> bytes | None:
+        said = super()._next()
+        if said is None or self.missing > 0:
+            return None
+        return bytes(self._said[: len(said) + self._announced(said)])
+
+    @property
+    def missing(self) -> int:
+        """How many octets the server waits for that were announced (RFC 3030 2)."""
+        said = super()._next()
+        return len(said) + self._announced(said) - len(self._said) if said is not None else 0
+
+    def _announced(self, said: bytes) -> int:
+        match = _BDAT.fullmatch(said) if self.turn is Turn.COMMAND else None
+        return int(match[1]) if match else 0
 
     def _first_reply(self, verb: str, said: bytes) -> bytes | None:
         begin = 0
@@ -253,7 +277,8 @@ class SmtpLedger(Ledger):
         return code
 
     def _is_last(self, exchange: Exchange) -> bool:
-        return exchange.code in ("221", "421")
+        # Behind a BDAT that tells no number nothing can be obeyed.
+        return exchange.code in ("221", "421") or (exchange.verb, exchange.code) == ("BDAT", "501")
 
     def _may_go(self, last: Exchange | None) -> bool:
         if last is None:
@@ -269,9 +294,12 @@ class SmtpLedger(Ledger):
             self._start_tls()
 
 
-_AUTHORIZATION = {"CAPA", "STLS", "USER", "PASS", "AUTH", "QUIT"}
+_AUTHORIZATION = {"CAPA", "STLS", "UTF8", "LANG", "USER", "PASS", "AUTH", "QUIT"}
 _TRANSACTION = {"CAPA", "STAT", "LIST", "UIDL", "RETR", "TOP", "DELE", "NOOP", "RSET", "QUIT"}
-_POP3_LINE = re.compile(rb"(\+OK|-ERR)(?: (?:\[(IN-USE|AUTH|SYS/TEMP|SYS/PERM|LOGIN-DELAY)\] )?(?!\[)[ -~]*)?\r\n")
+_TEXT = rb"(?:[ -~]|[\xc2-\xf4][\x80-\xbf]+)*"  # UTF-8, where LANG was said
+_POP3_LINE = re.compile(
+    rb"(\+OK|-ERR)(?: (?:\[(IN-USE|AUTH|SYS/TEMP|SYS/PERM|LOGIN-DELAY)\] )?(?!\[)" + _TEXT + rb")?\r\n"
+)
 _CHALLENGE = re.compile(rb"\+ [A-Za-z0-9+/=]*\r\n")
 
 
@@ -289,7 +317,7 @@ class Pop3Ledger(Ledger):
         return bytes(self._heard[:end])
 
     def _has_text(self, verb: str, argument: bytes) -> bool:
-        if verb in ("LIST", "UIDL", "AUTH"):
+        if verb in ("LIST", "UIDL", "AUTH", "LANG"):
             return not argument.strip(b" ")
         return verb in ("CAPA", "RETR", "TOP")
 

@@ -79,6 +79,10 @@ class Machine(Troupe):
         client = self.pick(which, SMTP_PORTS)
         if client.port.startswith("submission") and not client.account:
             self.try_log_in(client, random, random.choice(SMTP_MECHANISMS), honest=True)
+        if not random.randrange(4):
+            self.say(client, random, _transaction(client, random, data=False), whole=with_text)
+            self.say(client, random, speech.in_pieces(random, speech.letter(random)))
+            return
         self.say(client, random, _transaction(client, random), whole=with_text)
         if with_text or client.ledger.turn is Turn.LETTER:
             self.say(client, random, speech.letter(random))
@@ -194,14 +198,14 @@ def _commands(client: Client, random: Random) -> bytes:
     return speech.lines(speech.several(random, command))
 
 
-def _transaction(client: Client, random: Random) -> bytes:
+def _transaction(client: Client, random: Random, *, data: bool = True) -> bytes:
     """A letter's envelope, and DATA."""
     sender = client.account or random.choice(["s@example.org", "alice@localhost", ""])
     commands = [
         random.choice([b"EHLO me", b"EHLO me", b"HELO me", b"RSET"]),
         b"MAIL FROM:<" + sender.encode() + b">",
         *(b"RCPT TO:<" + speech.address(random) + b">" for _ in range(random.choice([1, 2, 3]))),
-        b"DATA",
+        *([b"DATA"] if data else []),
     ]
     if random.randrange(10) == 9:
         commands.insert(random.randrange(len(commands)), speech.smtp_command(random))

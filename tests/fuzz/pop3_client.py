@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from mailbe.surrogate import surrogate
 from tests.fuzz.clients import Client, owner
 from tests.fuzz.ledger import RESPONSE, Broken, Exchange, Pop3Ledger
 
@@ -16,6 +17,7 @@ class Pop3Client(Client):
         super().__init__(Pop3Ledger, *given)
         self._maildrops = maildrops
         self._name = b""
+        self._utf8 = False
         self._marked: set[int] = set()
         self._letters: dict[str, bytes] | None = None
         """Those of the session in their order, by unique-id; ``None`` where some may have come while it was opened."""
@@ -33,6 +35,8 @@ class Pop3Client(Client):
     def _learn(self, exchange: Exchange) -> None:
         if exchange.verb == "USER" and exchange.code == "+OK":
             self._name = exchange.argument
+        elif exchange.verb == "UTF8" and exchange.code == "+OK":
+            self._utf8 = True
         elif exchange.verb in ("PASS", "AUTH", RESPONSE):
             if exchange.code == "+OK" and exchange.reply.count(b"\r\n") == 1:
                 self._opened(exchange)
@@ -59,6 +63,8 @@ class Pop3Client(Client):
         self._maildrops[self.account] = self
         self._marked.clear()
         letters = self.books.content(self._mailbox)
+        if not self._utf8:
+            letters = {id: b"".join(surrogate([letter])) for id, letter in letters.items()}
         self._count, octets = map(int, re.findall(r"\d+", exchange.first))
         self._letters = letters if self._count == len(letters) else None
         if self._letters is None and (self._count > len(letters) or self.books.stored == self._stored_before):

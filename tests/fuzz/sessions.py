@@ -18,6 +18,7 @@ from tests.fuzz.wire import Gone
 # Beside those of the dialogues, as a maildrop has room for one client at a time.
 ACCOUNTS = {**speech.PASSWORDS, **{f"user{number}@localhost": b"pass-%d" % number for number in range(10)}}
 DIALOGUES = Path(__file__).parents[1] / "dialogues"
+MOST_MISSING = 1_000_000  # octets of a piece that are said to come to its end
 
 
 @cache
@@ -80,10 +81,13 @@ class Session(Talk):
             recipients = [speech.address(self.random) for _ in range(self.random.randrange(4))]
             recipients.append(self.random.choice(list(ACCOUNTS)).encode())
             paths = [b"RCPT TO:<" + address + b">" for address in recipients]
-            envelope = speech.lines([b"EHLO me", b"MAIL FROM:<" + sender + b">", *paths, b"DATA"])
             letter = speech.letter(self.random)
             if not self.random.randrange(40):
                 letter = b"0123456789\r\n" * self.random.choice([10_000, 120_000]) + letter
+            begin = [b"DATA"]
+            if not self.random.randrange(3):
+                begin, letter = [], speech.in_pieces(self.random, letter)
+            envelope = speech.lines([b"EHLO me", b"MAIL FROM:<" + sender + b">", *paths, *begin])
             if self.random.randrange(3):
                 await self.say(envelope)
                 await self.until_answered(5)
@@ -163,6 +167,11 @@ class Session(Talk):
         ends = {Turn.LETTER: b"\r\n.\r\n", Turn.RESPONSE: b"\r\n", Turn.COMMAND: b"\r\n"}
         await self.until_answered()
         for _ in range(2):
+            if self.ledger.missing > MOST_MISSING:
+                await self.reset()
+            if self.ledger.missing > 0:
+                await self.say(b"z" * self.ledger.missing, whole=True)
+                await self.until_answered()
             if self.ledger.turn in ends:
                 await self.say(ends[self.ledger.turn], whole=True)
                 await self.until_answered()

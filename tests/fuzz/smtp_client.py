@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailbe.smtp import grammar
-from tests.fuzz.books import sent
+from tests.fuzz.books import sent, sent_in_pieces
 from tests.fuzz.clients import Client
 from tests.fuzz.ledger import LETTER, RESPONSE, Broken, Exchange, SmtpLedger, Turn
 from tests.fuzz.speech import PASSWORDS
@@ -22,6 +22,8 @@ class Envelope:
     copy: str
     """The account that gets one of what it sends."""
     recipients: set[str] = field(default_factory=set)
+    pieces: list[bytes] = field(default_factory=list)
+    """What BDAT has brought."""
 
     @property
     def mailboxes(self) -> frozenset[str]:
@@ -41,6 +43,9 @@ class SmtpClient(Client):
             raise Broken(f"it is in order: {exchange}")
         if (step := _SMTP.get((exchange.verb, exchange.code))) is not None:
             step(self, exchange)
+        elif exchange.verb == "BDAT":
+            self._envelope = None
+            self.books.reached["letter in pieces refused"] += 1
         elif exchange.verb == LETTER:
             self._sending = None
             self.books.reached["letter refused"] += 1
@@ -52,8 +57,9 @@ class SmtpClient(Client):
         envelope = self._envelope
         return {
             "MAIL": self._greeted and envelope is None,
-            "RCPT": envelope is not None,
-            "DATA": envelope is not None and bool(envelope.recipients),
+            "RCPT": envelope is not None and not envelope.pieces,
+            "DATA": envelope is not None and bool(envelope.recipients) and not envelope.pieces,
+            "BDAT": envelope is not None and bool(envelope.recipients),
             "AUTH": self._greeted and envelope is None and not self.account,
         }.get(verb, verb != "STARTTLS" or not self.transport.secure)
 
@@ -92,6 +98,16 @@ class SmtpClient(Client):
             raise Broken("a letter for nobody")
         self._sending, self._envelope = self._envelope, None
 
+    def _piece(self, exchange: Exchange) -> None:
+        if self._envelope is None or not self._envelope.recipients:
+            raise Broken("a piece of a letter for nobody")
+        self._envelope.pieces.append(piece(exchange.said))
+        if b"LAST" in exchange.said.partition(b"\r\n")[0].upper():
+            envelope, self._envelope = self._envelope, None
+            letter = sent_in_pieces(b"".join(envelope.pieces), envelope.mailboxes)
+            self.books.acknowledge(exchange.first.rpartition(" ")[2], letter)
+            self.books.reached["letter in pieces"] += 1
+
     def _stored(self, exchange: Exchange) -> None:
         assert self._sending is not None
         letter = sent(exchange.said, self._sending.mailboxes)
@@ -101,9 +117,19 @@ class SmtpClient(Client):
     def _left_at_work(self, said: bytes) -> None:
         if self.ledger.turn is Turn.LETTER and self._sending is not None:
             self.books.may_come(sent(said, self._sending.mailboxes))
+        elif self._envelope is not None and self._envelope.recipients and said[:4].upper() == b"BDAT":
+            text = b"".join([*self._envelope.pieces, piece(said.removesuffix(b"\r\n"))])
+            self.books.may_come(sent_in_pieces(text, self._envelope.mailboxes))
 
     def _let_go(self) -> None:
         self._envelope = self._sending = None
+
+
+def piece(said: bytes) -> bytes:
+    """The octets behind BDAT's line, the last CRLF of which is missing in ``said``."""
+    line, _, octets = said.partition(b"\r\n")
+    count = int(line.split()[1])
+    return octets if len(octets) == count else octets + b"\r\n"[: count - len(octets)]
 
 
 _SMTP: dict[tuple[str, str], Callable[[SmtpClient, Exchange], None]] = {
@@ -118,4 +144,5 @@ _SMTP: dict[tuple[str, str], Callable[[SmtpClient, Exchange], None]] = {
     ("RCPT", "250"): SmtpClient._rcpt,
     ("DATA", "354"): SmtpClient._data,
     (LETTER, "250"): SmtpClient._stored,
+    ("BDAT", "250"): SmtpClient._piece,
 }

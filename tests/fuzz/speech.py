@@ -126,8 +126,12 @@ _SMTP: list[Callable[[Random], bytes]] = [
     lambda random: b"RCPT TO:" + _path(random),
     lambda random: b"DATA",
     _auth,
-    lambda random: random.choice([b"RSET", b"NOOP", b"NOOP x", b"HELP", b"VRFY bob", b"VRFY", b"RSET x", b"DATA x"]),
-    lambda random: random.choice([b"EXPN list", b"TURN", b"", b" ", b"GET / HTTP/1.1", b"BDAT 10 LAST", b"STARTTLS x"]),
+    lambda random: random.choice(
+        [b"RSET", b"NOOP", b"NOOP x", b"HELP", b"VRFY bob", b"VRFY", b"EXPN list", b"RSET x", b"DATA x"]
+    ),
+    lambda random: random.choice([b"ETRN list", b"TURN", b"", b" ", b"GET / HTTP/1.1", b"HELP DATA", b"STARTTLS x"]),
+    lambda random: random.choice([b"BDAT 10 LAST", b"BDAT 0", b"bdat 0  last", b"BDAT 3\r\na\r", b"BDAT 2 x", b"BDAT"]),
+    lambda random: b"VRFY " + random.choice([b"alice", b"<bob@localhost>", b"j\xc3\xb6rg SMTPUTF8", b"\xff", b"a b"]),
     lambda random: random.choice([b"mail from:<>", b"rcpt to:<bob@localhost>", b"RCPT TO: <alice@localhost>", b"data"]),
 ]
 _POP3: list[Callable[[Random], bytes]] = [
@@ -139,6 +143,9 @@ _POP3: list[Callable[[Random], bytes]] = [
     lambda random: b"PASS " + random.choice([*PASSWORDS.values(), b"wrong", b"", b"\xff"]),
     _auth,
     lambda random: random.choice([b"APOP alice x", b"LAST", b"", b" ", b"XTND", b"retr 1", b"dele 2", b"CAPA x"]),
+    lambda random: random.choice(
+        [b"UTF8", b"UTF8", b"UTF8 x", b"LANG", b"LANG fr", b"LANG *", b"LANG en-GB", b"LANG -"]
+    ),
 ]
 
 
@@ -167,6 +174,13 @@ def letter(random: Random) -> bytes:
     if not random.randrange(12):
         text = b"Received: x\r\n" * random.choice([99, 101, 300]) + text
     return (text if text.endswith(b"\r\n") or not text else text + b"\r\n") + b".\r\n"
+
+
+def in_pieces(random: Random, octets: bytes) -> bytes:
+    """``octets`` by BDAT."""
+    pieces = cut(random, octets)
+    ends = [b""] * (len(pieces) - 1) + [b" LAST"]
+    return b"".join(b"BDAT %d%b\r\n%b" % (len(piece), end, piece) for piece, end in zip(pieces, ends, strict=True))
 
 
 def garbage(random: Random) -> bytes:
