@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from mailbe.accounts import directory, directory_options, quotas, schemes, scram
 from mailbe.accounts import options as invitation
-from mailbe.accounts import schemes, scram
 from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuchAccount
+from mailbe.accounts.directory import NotPossible
 from mailbe.accounts.guard import Guard
 from mailbe.accounts.invitations import NoSuchInvitation
 from mailbe.accounts.terms import FOR_EVER, AccountTerms
@@ -26,6 +27,7 @@ from mailbe.client import options as client
 from mailbe.conform import options as conform
 from mailbe.interfaces import Terms, TryLater
 from mailbe.maildata import MAX_FOLDER_NAME, Maildata, Unusable, folder_name
+from mailbe.rooms import usage
 from mailbe.torture import options as torture
 
 DEFAULT_MAILDATA = Path("maildata")
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.command(options)
     except (Refused, Unusable, TryLater, BadAddress, schemes.BadPassword) as error:
         return _refused(str(error))
-    except (DuplicateAccount, NoSuchAccount, NoSuchInvitation) as error:
+    except (DuplicateAccount, NoSuchAccount, NoSuchInvitation, NotPossible) as error:
         return _refused(str(error))
     except BrokenPipeError:
         # Who read us has had enough; what Python flushes at its end goes nowhere.
@@ -80,6 +82,8 @@ def _add(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) ->
     address = _new_address(options.address)
     if (account := accounts.at(address)) is not None:  # before anybody types a password twice for nothing
         raise DuplicateAccount(account.address)
+    if accounts.answer(directory.alias, address.key) is not None:
+        raise Refused(f"{address} is an alias; remove that first: mailbe alias remove {address}")
     accounts.add(address, *_new_record(options))
     yield f"{address} added"
 
@@ -98,9 +102,49 @@ def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -
         report = guard.report(account)
         fields = [str(account.address)]
         fields.append("never" if report.last is None else f"{_minute(report.last)} {report.peer or 'this machine'}")
+        fields.append(_room(maildata, accounts, account))
         for origin, ends in report.locks:
             fields.append(f"locked until {_minute(ends)}" + (f" for {origin} only" if origin else ""))
         yield "\t".join(fields)
+
+
+def _room(maildata: Maildata, accounts: Accounts, account: Account) -> str:
+    """What lies in the account's mailbox, and of how much; what the server's options say of that nobody here knows."""
+    try:
+        there = usage(maildata.reception(account.address))
+    except TryLater as error:
+        return f"unreadable: {error}"
+    own = quotas.own(accounts, account)
+    octets, letters = ("" if limit is None or limit == quotas.NO_LIMIT else f" of {limit}" for limit in own)
+    return f"{there.letters}{letters} letters, {there.octets}{octets} octets"
+
+
+def _quota(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    address = _address(options.address)
+    if (account := accounts.at(address)) is None:
+        raise NoSuchAccount(address)
+    own = quotas.own(accounts, account)
+    asked = (options.octets, options.letters)
+    now = tuple(_QUOTA_WORDS.get(new, new) if new is not None else old for old, new in zip(own, asked, strict=True))
+    if now != own:
+        quotas.set_own(accounts, account, *now)
+    limits = ", ".join(f"{name} {_quota_word(limit)}" for name, limit in zip(("octets", "letters"), now, strict=True))
+    yield f"{account.address}\t{_room(maildata, accounts, account)}\tquota: {limits}"
+
+
+_QUOTA_WORDS = {"none": quotas.NO_LIMIT, "default": None}
+
+
+def _quota_word(limit: int | None) -> str:
+    return next((word for word, number in _QUOTA_WORDS.items() if number == limit), str(limit))
+
+
+def _limit(text: str) -> int | str:
+    if text in _QUOTA_WORDS:
+        return text
+    if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!a} is neither a number nor one of {', '.join(_QUOTA_WORDS)}")
+    return int(text)
 
 
 def _unlock(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
@@ -165,6 +209,7 @@ def _strength(account: Account) -> int:
 def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
     address = _address(options.address)
     gone: NoSuchAccount | None = None
+    leading = [each for each in accounts.answer(directory.aliases, None) if _is_among(address, each.targets)]
     try:
         # The account first: from then on nobody can log in, and the server takes no letter for it.
         address = accounts.remove(address).address
@@ -179,6 +224,13 @@ def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts)
     if gone is not None and aside is None:
         raise gone
     yield f"{address} removed; " + (f"its mail lies in {aside}" if aside else "it had no mail")
+    for alias in leading:
+        left = "others only" if len(alias.targets) > 1 else "nobody, and its letters are refused"
+        yield f"{directory.written(alias.address)} now leads to {left}"
+
+
+def _is_among(address: Address, addresses: Sequence[Address]) -> bool:
+    return address.key in (each.key for each in addresses)
 
 
 def _import(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
@@ -279,6 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--maildata", type=Path, metavar="DIR", help=f"the server's folder ({DEFAULT_MAILDATA})")
     kinds = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_user_commands(kinds.add_parser("user", help="the accounts"))
+    directory_options.add_commands(kinds, _on_accounts)
     invitation.add_command(kinds, _on_accounts)
     announce.add_commands(kinds, DEFAULT_MAILDATA)
     client.add_command(kinds)
@@ -303,7 +356,7 @@ def _add_user_commands(user: argparse.ArgumentParser) -> None:
         made.add_argument("address", metavar="ADDRESS")
         made.add_argument("--password-stdin", action="store_true", help="read the password from stdin: one line")
         made.add_argument("--password-scheme", choices=schemes.CHOICES, default=schemes.DEFAULT, help="(%(default)s)")
-    command("list", _list, "print every account with its last log-in and whether it is locked")
+    command("list", _list, "print every account with its last log-in, its letters, and whether it is locked")
     command("audit", _audit, "print how every account's password is kept, the weakest first")
     made = command("unlock", _unlock, "let an account in again that was locked for wrong passwords")
     made.add_argument("address", metavar="ADDRESS")
@@ -313,6 +366,10 @@ def _add_user_commands(user: argparse.ArgumentParser) -> None:
     made = command("delay", _terms, "let nobody log in over POP3 again before so many seconds are over")
     made.add_argument("address", metavar="ADDRESS")
     made.add_argument("seconds", type=_seconds, metavar="SECONDS|default")
+    made = command("quota", _quota, "print how much may lie in an account's mailbox; with an option, change that")
+    made.add_argument("address", metavar="ADDRESS")
+    for name in ("octets", "letters"):
+        made.add_argument(f"--{name}", type=_limit, metavar="N", help=f"so many {name}; none; default")
     made = command("remove", _remove, "remove an account, and put its mail aside")
     made.add_argument("address", metavar="ADDRESS")
     made = command(

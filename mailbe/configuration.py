@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailbe.accounts import guard
-from mailbe.interfaces import Terms
+from mailbe.interfaces import Quota, Terms
 from mailbe.limits import Limits
 from mailbe.maildata import Maildata
 from mailbe.peers import Network
@@ -20,6 +20,7 @@ DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
     "pop3s": ["tcp:2995:interface=127.0.0.1"],
 }
 
+SEPARATORS = {name: name for name in "+-=_"} | {"none": ""}
 REGISTRATION = ("closed", "open", "invitation")
 
 
@@ -55,6 +56,10 @@ class Configuration:
     """From where else than this machine letters may be handed over by LMTP."""
     proxy_from: Sequence[Network] = ()
     """Where the balancers are whose word on their clients is taken."""
+    separator: str = "+"
+    """What stands between a name and its tag: one of the values of ``SEPARATORS``."""
+    quota: Quota = field(default_factory=Quota)
+    """Of accounts that have none of their own."""
     workers: int = 1
     """How many processes serve clients."""
 

@@ -35,7 +35,13 @@ class TryLater(Exception):
 
 
 class MailboxFull(TryLater):
-    """There is no room on the disk, or the quota is used up."""
+    """There is no room on the disk."""
+
+
+class OverQuota(TryLater):
+    """A mailbox has no room for the letter: the quota of its account is used up."""
+
+    logged = True  # nothing is wrong here, and it may be asked for a thousand times
 
 
 class NoSuchMailbox(Exception):
@@ -183,6 +189,20 @@ class IDesk(Interface):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much may lie in one mailbox; ``None``: as much as there is."""
+
+    octets: int | None = None
+    letters: int | None = None
+
+    def has_room(self, letters: int, octets: int, more: int) -> bool:
+        """Whether beside so many letters of so many octets there is room for one of ``more`` octets."""
+        return (self.letters is None or letters < self.letters) and (
+            self.octets is None or octets + more <= self.octets
+        )
+
+
 class Destination(Protocol):
     """Where one recipient's letters go; only the post office that made it looks inside."""
 
@@ -193,6 +213,8 @@ class Envelope:
 
     reverse_path: Address | None
     submitter: ISubmitter | None = None
+    octets: int = 0
+    """How large the client has said that it will be (RFC 1870); 0 where it has not."""
     recipients: list[Address] = field(default_factory=list)
     destinations: list[Destination] = field(default_factory=list)
 
@@ -208,7 +230,7 @@ class ILetter(Interface):
     def deliver() -> Awaitable[None]:
         """Put the letter into all its mailboxes, safely on the disk, or into none.
 
-        :raises MailLoop, MailboxFull, TryLater: and then the letter is in no mailbox.
+        :raises MailLoop, MailboxFull, OverQuota, TryLater: and then the letter is in no mailbox.
         """
 
     def discard() -> None:
@@ -222,6 +244,14 @@ class IPostOffice(Interface):
         """Where ``recipient``'s mail goes when ``submitter`` (``None``: a stranger) sends it.
 
         :raises NoSuchMailbox, RelayDenied, TryLater:
+        """
+
+    def room(destination: Destination, octets: int) -> Awaitable[None] | None:
+        """See that ``destination`` has room for a letter of so many octets, 0 if nobody knows how many.
+
+        ``None``: it has, as nearly always. Else who awaits it knows when it ends, or by what it raises.
+
+        :raises OverQuota, TryLater:
         """
 
     def postmaster() -> Address:

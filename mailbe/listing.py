@@ -60,12 +60,20 @@ class Listing:
 
     def holds(self, stamps: tuple[int, int]) -> bool:
         """Whether this is what there is in folders that have these times of change."""
-        now = time.time_ns()
-        if stamps != self.stamps or abs(_clock() - self.clock) > SETTLED // 2:
-            return False
-        # A change within one tick of the file system's clock leaves no trace. So a stamp proves nothing where the
-        # clock has stood since, or a little before.
-        return not any(self.taken - SETTLED <= stamp <= now + SETTLED for stamp in stamps)
+        return stamps == self.stamps and unchanged(stamps, self.taken, self.clock)
+
+
+def unchanged(stamps: tuple[int, int], taken: int, clock: int) -> bool:
+    """Whether folders that have these times of change, and had them when they were read, are as they were then.
+
+    :param taken, clock: what ``moment`` said then.
+    """
+    now = time.time_ns()
+    if abs(_clock() - clock) > SETTLED // 2:
+        return False
+    # A change within one tick of the file system's clock leaves no trace. So a stamp proves nothing where the
+    # clock has stood since, or a little before.
+    return not any(taken - SETTLED <= stamp <= now + SETTLED for stamp in stamps)
 
 
 def times_of_change(mailbox: Path) -> tuple[int, int]:
@@ -78,6 +86,11 @@ def times_of_change(mailbox: Path) -> tuple[int, int]:
     return new.st_mtime_ns, cur.st_mtime_ns
 
 
+def moment() -> tuple[int, int]:
+    """Now, in nanoseconds since 1970, and what ``_clock`` says now."""
+    return time.time_ns(), _clock()
+
+
 def _clock() -> int:
     """What changes when somebody sets the clock, and hardly otherwise; in nanoseconds."""
     return time.time_ns() - time.monotonic_ns()
@@ -88,7 +101,7 @@ def list_mailbox(mailbox: Path, measured: dict[str, tuple[int, int]]) -> Listing
 
     :raises OSError: where a part of it cannot be read: better no maildrop than half of one.
     """
-    taken, clock = time.time_ns(), _clock()
+    taken, clock = moment()
     found, stamps = scan(mailbox)
     names: list[str] = []
     sizes: list[int] = []

@@ -1,4 +1,14 @@
-"""The post office: who is local, who may send where, and which mailboxes a letter goes to."""
+"""The post office: who is local, who may send where, and which mailboxes a letter goes to.
+
+Whom an address means, the first of these that there is tells:
+
+1. an account of that very address, in whatever case;
+2. an alias of it, which leads to accounts (``accounts/directory.py``);
+3. the same without its tag (RFC 5233): ``alice+a+b`` is ``alice+a`` if there is one, else ``alice``;
+4. for ``abuse``: whom ``postmaster`` means (RFC 2142);
+5. the domain's catch-all, which is the alias ``@domain``;
+6. for ``postmaster`` and ``abuse``: the mailbox that is kept until somebody reads it.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +17,18 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from sqlalchemy import Connection
 from zope.interface import implementer
 
+from mailbe.accounts import directory, quotas
 from mailbe.accounts.database import Accounts
-from mailbe.address import Address, ascii_domain
+from mailbe.accounts.directory import POSTMASTER
+from mailbe.address import Address
 from mailbe.durable import SMALL, Draft, Parcel, Writer, trouble
 from mailbe.interfaces import (
     Destination,
@@ -25,14 +38,18 @@ from mailbe.interfaces import (
     ISubmitter,
     MailLoop,
     NoSuchMailbox,
+    Quota,
     RelayDenied,
     TryLater,
 )
 from mailbe.maildata import Maildata
+from mailbe.rooms import Limited, Rooms
 from mailbe.surrogate import SurrogateSize
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
-POSTMASTER = "postmaster"  # RFC 5321 4.5.1: every domain has one
+ABUSE = "abuse"  # RFC 2142 2
+OFFICES = (POSTMASTER, ABUSE)
+NO_QUOTA = Quota()
 MAX_HOST = 24  # octets in a name: a unique-id has room for 70 (RFC 1939 7)
 
 
@@ -42,16 +59,26 @@ class Submitter:
     """An account whose owner is known to be the one who sends."""
 
     address: Address
+    office: PostOffice
 
     def may_send_as(self, reverse_path: Address | None) -> bool:
-        return reverse_path is None or reverse_path.key == self.address.key
+        return (
+            reverse_path is None
+            or reverse_path.key == self.address.key
+            or self.office.leads_to_one(reverse_path, self.address)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A destination on this machine."""
+    """A mailbox on this machine."""
 
     path: Path
+    quota: Quota | None
+    """How much may lie in it, when a letter comes this way."""
+
+
+Mailboxes = tuple[Mailbox, ...]  # a destination
 
 
 @implementer(IPostOffice)
@@ -64,17 +91,27 @@ class PostOffice:
         accounts: Accounts,
         domains: Sequence[str],
         writer: Writer,
+        rooms: Rooms,
+        *,
+        separator: str = "+",
+        quota: Quota = NO_QUOTA,
         memory: int = SMALL,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """:param memory: octets of a letter on its way in that are kept in memory.
+        """:param domains: those that are served beside the directory's; the first is the server's name.
+        :param separator: what stands between a name and its tag; empty: names have no tags.
+        :param quota: of accounts that have none of their own.
+        :param memory: octets of a letter on its way in that are kept in memory.
         :param now: the time in seconds since 1970; letters are named after it.
         """
         self._maildata = maildata
         self._spool = maildata.spool
         self._accounts = accounts
         self._first_domain = domains[0]
-        self._domains = {ascii_domain(domain) for domain in domains}
+        self._domains = {directory.domain_key(domain) for domain in domains}
+        self._rooms = rooms
+        self._separator = separator
+        self._quota = quota
         self._writer = writer
         self._memory = memory
         self._now = now
@@ -84,46 +121,108 @@ class PostOffice:
         self._host = _host_in_names(socket.gethostname())
 
     def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
-        domain = ascii_domain(recipient.domain)
-        if domain not in self._domains:
+        key = recipient.key
+        domain = key.rpartition("@")[2]
+        if domain not in self._domains and not self._accounts.answer(directory.is_served, domain, lately=True):
             raise RelayDenied
-        account = self._accounts.at(recipient, lately=True)
-        if account is not None:
-            return Mailbox(self._maildata.reception(account.address))
-        if recipient.local.lower() == POSTMASTER:
-            # Kept until an account of that name is made, which then finds it.
-            return Mailbox(self._maildata.reception(Address(POSTMASTER, domain)))
-        raise NoSuchMailbox
+        found = self._accounts.answer(self._named, key, lately=True)
+        if type(found) is tuple:  # as nearly always
+            return found
+        if not (mailboxes := self._meant(recipient)):
+            raise NoSuchMailbox
+        return mailboxes
+
+    def room(self, destination: Destination, octets: int) -> Awaitable[None] | None:
+        # Where the size is not known, one octet must fit.
+        limited = _limited(cast(Mailboxes, destination))
+        return self._rooms.check(limited, octets or 1) if limited else None
+
+    def leads_to_one(self, address: Address, account: Address) -> bool:
+        """Whether letters to ``address`` reach this account, and nobody else.
+
+        :raises TryLater:
+        """
+        try:
+            mailboxes = cast(Mailboxes, self.destination(address, None))
+        except (RelayDenied, NoSuchMailbox):
+            return False
+        return [mailbox.path for mailbox in mailboxes] == [self._maildata.reception(account)]
+
+    def submitter(self, address: Address) -> Submitter:
+        """The account of this address, which has logged in."""
+        return Submitter(address, self)
 
     def postmaster(self) -> Address:
         return Address(POSTMASTER, self._first_domain)
 
     def believed(self, reverse_path: Address | None) -> ISubmitter | None:
         account = None if reverse_path is None else self._accounts.at(reverse_path)
-        return None if account is None else Submitter(account.address)
+        return None if account is None else self.submitter(account.address)
 
     def letter(self, envelope: Envelope) -> ILetter:
-        mailboxes = [cast(Mailbox, destination).path for destination in envelope.destinations]
+        # By whichever way a letter comes to a mailbox, it comes there once; a way without a quota goes before others.
+        mailboxes: dict[Path, Mailbox] = {}
+        for destination in envelope.destinations:
+            for mailbox in cast(Mailboxes, destination):
+                if mailbox.quota is None or mailbox.path not in mailboxes:
+                    mailboxes[mailbox.path] = mailbox
         if envelope.submitter is not None:
-            mailboxes.append(self._maildata.envoi(envelope.submitter.address))
+            copy = self._maildata.envoi(envelope.submitter.address)
+            mailboxes[copy] = Mailbox(copy, None)
         seconds, fraction = divmod(self._now(), 1)
         number = next(self._numbers)
         id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}R{self._run}.{self._host}"
         draft = Draft(self._spool / id, self._memory)
-        letter = Letter(id, draft, tuple(dict.fromkeys(mailboxes)), self._writer)
+        letter = Letter(id, draft, tuple(mailboxes.values()), self._writer, self._rooms)
         letter.begin(envelope.reverse_path)
         return letter
+
+    def _meant(self, recipient: Address) -> Mailboxes:
+        """The mailboxes of an address that is no account's."""
+        names = list(_names(recipient.local, self._separator))
+        plain = {name.lower() for name in names}
+        if ABUSE in plain:
+            names.append(POSTMASTER)
+        for name in (*names, directory.CATCH_ALL):
+            found = self._accounts.answer(self._named, Address(name, recipient.domain).key, same_look=True)
+            if found is not None:
+                break
+        if isinstance(found, int):
+            found = self._accounts.answer(self._members, found, same_look=True)
+        if plain.isdisjoint(OFFICES):
+            return found or ()
+        # RFC 5321 4.5.1: their letters are taken, with hardly an exception.
+        kept = self._maildata.reception(Address(POSTMASTER, recipient.domain))
+        return tuple(Mailbox(mailbox.path, None) for mailbox in found or ()) or (Mailbox(kept, None),)
+
+    # What is asked of the file, and kept in memory.
+
+    def _named(self, connection: Connection, key: str) -> Mailboxes | int | None:
+        """The mailbox of the account of this very address, or the id of the alias."""
+        resident = directory.resident(connection, key)
+        if resident is None:
+            return directory.alias(connection, key)
+        return (self._mailbox(resident, limited=key.rpartition("@")[0] not in OFFICES),)
+
+    def _members(self, connection: Connection, alias: int) -> Mailboxes:
+        return tuple(self._mailbox(resident) for resident in directory.members(connection, alias))
+
+    def _mailbox(self, resident: directory.Resident, *, limited: bool = True) -> Mailbox:
+        quota = quotas.effective(resident.octets, resident.letters, self._quota) if limited else None
+        return Mailbox(self._maildata.reception(resident.address), quota)
 
 
 @implementer(ILetter)
 class Letter:
     """A letter on its way into mailboxes on this machine; see ``ILetter``."""
 
-    def __init__(self, id: str, draft: Draft, mailboxes: tuple[Path, ...], writer: Writer) -> None:
+    def __init__(self, id: str, draft: Draft, mailboxes: Mailboxes, writer: Writer, rooms: Rooms) -> None:
         self.id = id
         self._draft = draft
-        self._mailboxes = mailboxes
+        self._mailboxes = tuple(mailbox.path for mailbox in mailboxes)
+        self._limited = _limited(mailboxes)
         self._writer = writer
+        self._rooms = rooms
         self._header = HeaderFilter()
         self._surrogate = SurrogateSize()
         self._failure: TryLater | None = None
@@ -145,7 +244,11 @@ class Letter:
         surrogate = self._surrogate.end()
         told = "" if surrogate is None else f",U={surrogate}"
         name = f"{self.id}{told},S={octets},W={octets}"
+        if self._limited and (looking := self._rooms.check(self._limited, octets)) is not None:
+            await looking
         await self._writer.store(Parcel(self._draft, name, self._mailboxes))
+        for mailbox, _ in self._limited:
+            self._rooms.delivered(mailbox, octets)
 
     def discard(self) -> None:
         self._writer.discard(self._draft)
@@ -159,6 +262,18 @@ class Letter:
         except OSError as error:
             self._failure = trouble(error)
             self.discard()  # others may need its room while the rest of it comes in
+
+
+def _limited(mailboxes: Mailboxes) -> list[Limited]:
+    return [(mailbox.path, mailbox.quota) for mailbox in mailboxes if mailbox.quota is not None]
+
+
+def _names(local: str, separator: str) -> Iterator[str]:
+    """A local part, and what stays of it without its last tag, without its last two, and so on."""
+    yield local
+    while separator and (cut := local.rfind(separator)) > 0:
+        local = local[:cut]
+        yield local
 
 
 def _host_in_names(host: str) -> str:

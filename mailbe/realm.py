@@ -15,7 +15,7 @@ from mailbe.address import Address
 from mailbe.interfaces import IMaildrop, ISubmitter, OffReactor
 from mailbe.maildata import Maildata
 from mailbe.maildir import Maildrops
-from mailbe.postoffice import Submitter
+from mailbe.postoffice import PostOffice
 from mailbe.sent import parse_avatar_id
 
 Avatar = tuple[type[Interface], object, Callable[[], None]]
@@ -25,16 +25,24 @@ Avatar = tuple[type[Interface], object, Callable[[], None]]
 class Realm:
     """Gives POP3 an ``IMaildrop`` and SMTP an ``ISubmitter``."""
 
-    def __init__(self, maildata: Maildata, maildrops: Maildrops, terms: AccountTerms, off_reactor: OffReactor) -> None:
+    def __init__(
+        self,
+        maildata: Maildata,
+        maildrops: Maildrops,
+        terms: AccountTerms,
+        office: PostOffice,
+        off_reactor: OffReactor,
+    ) -> None:
         self._maildata = maildata
         self._maildrops = maildrops
         self._terms = terms
+        self._office = office
         self._off_reactor = off_reactor
 
     def requestAvatar(self, avatarId: bytes | tuple[()], mind: object, *interfaces: type[Interface]) -> Any:
         address, sent = parse_avatar_id(bytes(avatarId))
         if ISubmitter in interfaces:
-            return ISubmitter, Submitter(address), lambda: None
+            return ISubmitter, self._office.submitter(address), lambda: None
         if IMaildrop in interfaces:
             return Deferred.fromCoroutine(self._maildrop(address, sent=sent))
         raise NotImplementedError(interfaces)  # what twisted.cred asks for

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,6 +54,7 @@ from mailbe.pop3.session import Authorization
 from mailbe.postoffice import PostOffice
 from mailbe.proxied import Proxied
 from mailbe.realm import Realm
+from mailbe.rooms import Rooms
 from mailbe.smtp.harvest import Harvest
 from mailbe.smtp.lmtp import Lmtp
 from mailbe.smtp.session import Session, Settings
@@ -184,10 +186,19 @@ class Serving(Service):
         self._checker = MD5Checker(
             self._accounts, watch, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
         )
-        portal = Portal(Realm(self._maildata, Maildrops(disk), terms, disk), [self._checker])
+        office = PostOffice(
+            self._maildata,
+            self._accounts,
+            asked.domains,
+            self._writer,
+            Rooms(disk),
+            separator=asked.separator,
+            quota=asked.quota,
+            memory=asked.limits.memory,
+        )
+        portal = Portal(Realm(self._maildata, Maildrops(disk), terms, office, disk), [self._checker])
         harvest = Harvest(self._reactor)
         journal = Journal(self._reactor)
-        office = PostOffice(self._maildata, self._accounts, asked.domains, self._writer, asked.limits.memory)
 
         def session(kind: type[Session] = Session, **asks: Any) -> Begin:
             settings = Settings(asked.domains[0], asked.limits, **asks)
@@ -224,12 +235,13 @@ class Serving(Service):
             self._checker,
             registration=asked.registration,
             domains=asked.domains,
+            separator=asked.separator,
             scheme=asked.scheme,
             off_reactor=self._hash,
             clock=self._reactor,
         )
         authority = None if asked.certificate is not None else lambda: self._authority
-        return Site(desk, lambda: told(asked, self._ports), authority)
+        return Site(desk, lambda: replace(told(asked, self._ports), domains=tuple(desk.domains)), authority)
 
     def _web_factory(self) -> WebListener:
         from mailbe.web.door import WebListener

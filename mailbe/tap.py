@@ -20,8 +20,8 @@ from twisted.python import usage
 from mailbe import peers
 from mailbe.accounts import guard, schemes
 from mailbe.address import ascii_domain, is_domain
-from mailbe.configuration import DEFAULT_ENDPOINTS, REGISTRATION, CannotStart, Configuration
-from mailbe.interfaces import Terms
+from mailbe.configuration import DEFAULT_ENDPOINTS, REGISTRATION, SEPARATORS, CannotStart, Configuration
+from mailbe.interfaces import Quota, Terms
 from mailbe.limits import OTHERS_CONNECTIONS, Limits
 from mailbe.maildata import Maildata
 from mailbe.opening import is_proxied
@@ -97,6 +97,9 @@ class Options(usage.Options):
         ["certificate", None, None, "The server's certificate and those that signed it, as PEM; else one is made"],
         ["key", None, None, "The key of the certificate, as PEM"],
         ["registration", None, "closed", f"Who may register by himself with --http: {', '.join(REGISTRATION)}"],
+        ["separator", None, "+", f"What stands between a name and its tag: {', '.join(SEPARATORS)}"],
+        ["quota-octets", None, None, "So many octets may lie in a mailbox, unless its account has a quota of its own"],
+        ["quota-letters", None, None, "The same for letters"],
         ["workers", None, "1", "So many processes serve clients"],
         ["login-delay", None, "0", "So many seconds lie between two log-ins to one maildrop over POP3"],
         ["expire", None, "never", "Letters are deleted after so many days, or never"],
@@ -205,6 +208,11 @@ class Options(usage.Options):
                 f"--registration {self['registration']}: without --http nobody can register; "
                 f"say --http {EXAMPLES['http']}"
             )
+        if self["separator"] not in SEPARATORS:
+            raise usage.UsageError(f"--separator {self['separator'][:40]!a}: choose {', '.join(SEPARATORS)}")
+        for name in ("quota-octets", "quota-letters"):
+            if self[name] is not None:
+                self._check_number(name, 1)
         for name in GUARD:
             self._check_number(name, 0 if name == "slowest-answer-seconds" else 1)
         for name, (_, least, _) in LIMITS.items():
@@ -252,6 +260,8 @@ class Options(usage.Options):
             ),
             lmtp_from=self["lmtp-from"],
             proxy_from=self["proxy-from"],
+            separator=SEPARATORS[self["separator"]],
+            quota=Quota(*(self[name] and int(self[name]) for name in ("quota-octets", "quota-letters"))),
             workers=int(self["workers"]),
         )
 

@@ -35,7 +35,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from mailbe.conversation import Conversation
-from mailbe.interfaces import MailboxFull, Terms, TryLater
+from mailbe.interfaces import MailboxFull, Quota, Terms, TryLater
 from mailbe.journal import Journal
 from mailbe.limits import Limits, Places, Turns
 from mailbe.listener import Listener
@@ -56,6 +56,18 @@ LIMITS = {
     "small": Limits(size=100),
     "patient": Limits(letter_seconds=1_000_000),
     "strict": Limits(errors=3, idle_commands=5, logins=2, letter_seconds=1000, recipients=2),
+}
+ALIASES = {
+    "aliases": {
+        "info@localhost": {"alice@localhost"},
+        "team@localhost": {"alice@localhost", "bob@localhost"},
+        "staff@localhost": {"team@localhost", "bob@localhost", "staff@localhost"},
+        "bob+work@localhost": {"alice@localhost"},
+        "deserted@localhost": set(),
+        "info@example.org": {"bob@localhost"},
+    },
+    "postmaster": {"postmaster@localhost": {"alice@localhost"}},
+    "catchall": {"@localhost": {"bob@localhost"}},
 }
 
 
@@ -80,7 +92,9 @@ class Stage:
     ``full``, ``broken``, ``bug``: storage fails; ``later``: nobody can log in now; ``mail``: alice has two letters;
     ``busy``: and has them open elsewhere; ``hashes``: an account has no SCRAM verifier;
     ``tls``: there is TLS; ``implicit``: from the first octet; ``segment``: what is one segment must come as one;
-    ``patient``: a letter may take any time; ``strict``: the ``LIMITS`` are low.
+    ``patient``: a letter may take any time; ``strict``: the ``LIMITS`` are low;
+    ``aliases``, ``postmaster``, ``catchall``: there are those of ``ALIASES``; ``domains``: ``example.org`` is served
+    too; ``quota``: alice may have two letters, and 200 octets.
 
     ``sent``: alice has sent a letter; ``utf8``: she has one more, with UTF-8 in its header; ``delay``: a minute lies
     between two log-ins to one maildrop, and two for bob; ``expire``: alice's letters are kept for 30 days, bob's for 7.
@@ -111,6 +125,12 @@ class Stage:
         self.world.seconds = self.clock.seconds
         if "sent" in self.words:
             self.world.envoi["alice@localhost"].letters = {"uid-sent": b"Subject: sent\r\n\r\nBye\r\n"}
+        for word in self.words & ALIASES.keys():
+            self.world.aliases |= ALIASES[word]
+        if "domains" in self.words:
+            self.world.domains.add("example.org")
+        if "quota" in self.words:
+            self.world.quotas["alice@localhost"] = Quota(octets=200, letters=2)
         self.checker = FakeChecker(self.world)
         if "later" in self.words:
             self.checker.failure = TryLater("accounts")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from OpenSSL import SSL
 from scramp import ScramMechanism
@@ -18,7 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mailbe import sent
-from mailbe.address import Address, ascii_domain, folded, login_name
+from mailbe.address import Address, folded, login_name
 from mailbe.interfaces import (
     Announcement,
     BadInvitation,
@@ -41,6 +41,8 @@ from mailbe.interfaces import (
     NameTaken,
     NoSuchMailbox,
     NotAllDeleted,
+    OverQuota,
+    Quota,
     RegistrationClosed,
     RelayDenied,
     Terms,
@@ -89,6 +91,10 @@ class World:
         self.pace = pace or Pace()
         self.reception: dict[str, Drop] = {address: Drop() for address in passwords}
         self.envoi: dict[str, Drop] = {address: Drop() for address in passwords}
+        self.domains = {"localhost"}
+        self.aliases: dict[str, set[str]] = {}
+        """What each leads to, by ``Address.key``; ``@localhost`` is the catch-all."""
+        self.quotas: dict[str, Quota] = {}
         self.failure: Exception | None = None
         """What goes wrong with every delivery and deletion; a bug, with opening a maildrop too."""
         self.numbers = 0
@@ -106,11 +112,12 @@ class World:
 
 @implementer(ISubmitter)
 class FakeSubmitter:
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, world: World) -> None:
         self.address = address
+        self._office = FakePostOffice(world)
 
     def may_send_as(self, reverse_path: Address | None) -> bool:
-        return reverse_path is None or reverse_path.key == self.address.key
+        return reverse_path is None or self._office.reached(reverse_path)[0] == {self.address.key}
 
 
 @implementer(IPostOffice)
@@ -119,13 +126,45 @@ class FakePostOffice:
         self._world = world
 
     def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
-        if ascii_domain(recipient.domain) != "localhost":
+        if recipient.key.rpartition("@")[2] not in self._world.domains:
             raise RelayDenied
-        if recipient.local.lower() == "postmaster":
-            return self._world.reception.setdefault("postmaster@localhost", Drop())
-        if recipient.key not in self._world.reception:
+        reached, limited = self.reached(recipient)
+        if not reached:
             raise NoSuchMailbox
-        return self._world.reception[recipient.key]
+        drops = [(key, self._world.reception.setdefault(key, Drop())) for key in sorted(reached)]
+        return tuple((drop, self._world.quotas.get(key) if limited else None) for key, drop in drops)
+
+    def reached(self, address: Address) -> tuple[set[str], bool]:
+        """The accounts, and whether their quotas hold."""
+        local, _, domain = address.key.rpartition("@")
+        parts = local.split("+")
+        names = [name for count in range(len(parts), 0, -1) if (name := "+".join(parts[:count]))]
+        office = bool({"postmaster", "abuse"} & set(names))
+        if "abuse" in names:
+            names.append("postmaster")
+        for name in [*names, ""]:
+            key = f"{name}@{domain}"
+            if key in self._world.passwords or key in self._world.aliases:
+                reached = self._led(key, set())
+                break
+        else:
+            reached = set()
+        return reached or ({f"postmaster@{domain}"} if office else set()), not office
+
+    def _led(self, key: str, been: set[str]) -> set[str]:
+        if key in been:
+            return set()
+        been.add(key)
+        if key in self._world.passwords:
+            return {key}
+        return {account for target in self._world.aliases[key] for account in self._led(target, been)}
+
+    def room(self, destination: Any, octets: int) -> Awaitable[None] | None:
+        return self._look(destination, octets) if any(quota for _, quota in destination) else None
+
+    async def _look(self, destination: Any, octets: int) -> None:
+        await self._world.pace.wait()
+        check_room(destination, octets or 1)
 
     def postmaster(self) -> Address:
         return Address("postmaster", "localhost")
@@ -133,10 +172,16 @@ class FakePostOffice:
     def believed(self, reverse_path: Address | None) -> ISubmitter | None:
         if reverse_path is None or reverse_path.key not in self._world.passwords:
             return None
-        return FakeSubmitter(reverse_path)
+        return FakeSubmitter(reverse_path, self._world)
 
     def letter(self, envelope: Envelope) -> ILetter:
         return FakeLetter(self._world, envelope)
+
+
+def check_room(mailboxes: Iterable[tuple[Drop, Quota | None]], octets: int) -> None:
+    for drop, quota in mailboxes:
+        if quota and not quota.has_room(len(drop.letters), sum(map(len, drop.letters.values())), octets):
+            raise OverQuota
 
 
 @implementer(ILetter)
@@ -147,9 +192,12 @@ class FakeLetter:
         self._world = world
         self._content = [return_path(envelope.reverse_path)]
         self._header = HeaderFilter()
-        self._drops: list[Any] = list(dict.fromkeys(envelope.destinations))
+        self._drops: dict[Drop, Quota | None] = {}
+        for destination in envelope.destinations:
+            for drop, quota in cast(Any, destination):
+                self._drops[drop] = self._drops.get(drop, quota) and quota
         if envelope.submitter is not None:
-            self._drops.append(world.envoi[envelope.submitter.address.key])
+            self._drops[world.envoi[envelope.submitter.address.key]] = None
 
     def write(self, chunk: bytes) -> None:
         self._content.append(self._header.feed(chunk))
@@ -160,8 +208,10 @@ class FakeLetter:
             raise MailLoop
         if self._world.failure is not None:
             raise self._world.failure
+        content = b"".join([*self._content, self._header.end()])
+        check_room(self._drops.items(), len(content))
         for drop in self._drops:
-            drop.letters[self.id] = b"".join([*self._content, self._header.end()])
+            drop.letters[self.id] = content
 
     def discard(self) -> None:
         self._content.clear()
@@ -209,7 +259,7 @@ class FakeRealm:
     def requestAvatar(self, avatarId: bytes | tuple[()], mind: object, *interfaces: Any) -> Any:
         address, of_sent = sent.parse_avatar_id(bytes(avatarId))
         if ISubmitter in interfaces:
-            return ISubmitter, FakeSubmitter(address), lambda: None
+            return ISubmitter, FakeSubmitter(address, self._world), lambda: None
         drops = self._world.envoi if of_sent else self._world.reception
         terms = self._world.terms.get(address.key, Terms())
         return Deferred.fromCoroutine(self._maildrop(drops[address.key], terms))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
@@ -14,6 +14,7 @@ from mailbe.address import Address
 from mailbe.durable import Parcel, Writer
 from mailbe.maildata import Maildata
 from mailbe.postoffice import PostOffice
+from mailbe.rooms import Rooms
 
 T = TypeVar("T")
 
@@ -49,12 +50,14 @@ class Office:
         self.writer = PromptWriter(lambda work: work())
         self.clock = Clock()
         self.clock.advance(1_700_000_000.25)
+        self.monotonic = Clock()
         self.office = self.restart()
 
-    def restart(self) -> PostOffice:
-        """The post office as another process has it, or this one after a restart."""
-        domains = ["localhost", "Example.ORG"]
-        return PostOffice(self.maildata, self.accounts, domains, self.writer, now=self.clock.seconds)
+    def restart(self, **options: Any) -> PostOffice:
+        """The post office as another process has it, or this one after a restart, with other options."""
+        settings: dict[str, Any] = {"domains": ["localhost", "Example.ORG"], "now": self.clock.seconds, **options}
+        rooms = Rooms(at_once, self.monotonic.seconds)
+        return PostOffice(self.maildata, self.accounts, writer=self.writer, rooms=rooms, **settings)
 
     def files(self) -> list[str]:
         """All files below reception, envoi and spool, by path."""

@@ -322,17 +322,20 @@ class Remembering(AccountsCase):
         self.assertIsNone(self.accounts.at(BOB))
         self.assertIsNone(self.accounts.named("bob"))
 
+    def lately(self, address):
+        return self.accounts.answer(database._by_key, address.key, lately=True)
+
     def test_where_a_letter_goes_may_be_answered_by_the_look_of_a_moment_ago_but_for_our_own_changes(self):
         other = self.running()
         self.patch(database, "LOOK_LASTS", 1000.0)
-        self.assertIsNone(self.accounts.at(BOB, lately=True))
+        self.assertIsNone(self.lately(BOB))
         other.add(BOB, RECORD)
-        self.assertIsNone(self.accounts.at(BOB, lately=True))
+        self.assertIsNone(self.lately(BOB))
         self.patch(database, "LOOK_LASTS", 0.0)
-        self.assertEqual(self.accounts.at(BOB, lately=True).record, RECORD)
+        self.assertEqual(self.lately(BOB).record, RECORD)
         self.patch(database, "LOOK_LASTS", 1000.0)
         self.accounts.remove(BOB)
-        self.assertIsNone(self.accounts.at(BOB, lately=True))
+        self.assertIsNone(self.lately(BOB))
 
     def test_a_change_by_any_program_is_seen_at_once(self):
         self.assertIsNotNone(self.accounts.at(ALICE))

@@ -17,6 +17,8 @@ import dns.zonefile
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import cli, listening
+from mailbe.accounts.database import Accounts
+from mailbe.accounts.directory import add_domain
 from mailbe.address import Address
 from mailbe.announce import NothingToTell, profile, zone
 from mailbe.autoconfig import Server, servers
@@ -257,6 +259,17 @@ class Commands(SynchronousTestCase):
     def test_dns_prints_the_lines(self) -> None:
         self.runs(told(*SAFE))
         self.assertEqual(self.mailbe("dns"), (0, "".join(f"{line}\n" for line in zone.lines(told(*SAFE))), ""))
+
+    def test_domains_that_were_added_since_the_server_began_are_told_of_too(self) -> None:
+        self.runs(told(*SAFE))
+        self.assertEqual(cli.main(["--maildata", str(self.root), "user", "list"]), 0)  # which makes the database
+        accounts = Accounts(Maildata(self.root).accounts)
+        self.addCleanup(accounts.close)
+        add_domain(accounts, "added.example", None, None)
+        _, out, _ = self.mailbe("dns")
+        self.assertRegex(out, r"(?m)^added\.example\.\s.*\sMX\s+10 example\.org\.$")
+        self.assertEqual(self.mailbe("thunderbird", "alice@added.example")[0], 0)
+        self.assertEqual(self.mailbe("thunderbird", "alice@elsewhere.example")[0], 1)
 
     def test_dns_says_in_one_line_why_there_is_nothing(self) -> None:
         self.runs(all_on("127.0.0.1"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe import cli
+from mailbe import cli, listening
 from mailbe.accounts import database, invitations, schemes, scram
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.guard import Guard, Locked
@@ -25,6 +25,7 @@ from mailbe.maildata import Maildata
 
 CHECKOUT = Path(__file__).parent.parent
 ALICE = Address("alice", "localhost")
+EMPTY = "0 letters, 0 octets"
 MD5_PASSWORD = "5f4dcc3b5aa765d61d8327deb882cf99"  # of "password"
 
 
@@ -224,7 +225,7 @@ class Terminal(CommandCase):
         for key in (b"\x03", b"\x04"):
             status, shown = self.typed(key)
             self.assertEqual(status, 1, shown)
-            self.assertIn("mailbe: broken off", shown)
+            self.assertIn("mailbe: broken of", shown)
             self.assertNotIn("Traceback", shown)
 
 
@@ -263,7 +264,10 @@ class Listing(CommandCase):
     def test_accounts_are_sorted_one_a_line_the_address_first(self):
         for address in ("zoe@localhost", "Bob@example.org", "alice@localhost"):
             self.add(address)
-        self.assertEqual(self.done("list"), "alice@localhost\tnever\nBob@example.org\tnever\nzoe@localhost\tnever\n")
+        self.assertEqual(
+            self.done("list"),
+            f"alice@localhost\tnever\t{EMPTY}\nBob@example.org\tnever\t{EMPTY}\nzoe@localhost\tnever\t{EMPTY}\n",
+        )
 
 
 class GuardedCase(CommandCase):
@@ -292,20 +296,20 @@ class ListingLocks(GuardedCase):
     def test_the_last_log_in_is_shown(self):
         self.now -= 7200
         self.guard.succeeded(self.visit("192.0.2.1"))
-        self.assertEqual(self.done("list"), f"alice@localhost\t{self.minute(self.now)} 192.0.2.1\n")
+        self.assertEqual(self.done("list"), f"alice@localhost\t{self.minute(self.now)} 192.0.2.1\t{EMPTY}\n")
         self.now += 3600
         self.guard.succeeded(self.visit(""))
-        self.assertEqual(self.done("list"), f"alice@localhost\t{self.minute(self.now)} this machine\n")
+        self.assertEqual(self.done("list"), f"alice@localhost\t{self.minute(self.now)} this machine\t{EMPTY}\n")
 
     def test_locks_are_shown(self):
         self.guess(b"1", b"2", b"3")
         until = f"locked until {self.minute(self.now + 900)}"
-        self.assertEqual(self.done("list"), f"alice@localhost\tnever\t{until}\n")
+        self.assertEqual(self.done("list"), f"alice@localhost\tnever\t{EMPTY}\t{until}\n")
         self.guard.unlock(ALICE)
         self.guard.succeeded(self.visit("192.0.2.1"))
         self.guess(b"1", b"2", b"3", peer="192.0.2.1")
         login = f"{self.minute(self.now)} 192.0.2.1"
-        self.assertEqual(self.done("list"), f"alice@localhost\t{login}\t{until} for 192.0.2.1 only\n")
+        self.assertEqual(self.done("list"), f"alice@localhost\t{login}\t{EMPTY}\t{until} for 192.0.2.1 only\n")
 
 
 class Unlocking(GuardedCase):
@@ -391,6 +395,190 @@ class Auditing(CommandCase):
         self.assertIsNone(self.account().scram)
 
 
+class Quotas(CommandCase):
+    def put(self, octets, name=ALICE):
+        new = self.maildata.reception(name) / "new"
+        new.mkdir(parents=True, exist_ok=True)
+        (new.parent / "cur").mkdir(exist_ok=True)
+        (new / f"{len(list(new.iterdir()))}.x,S={octets},W={octets}").write_bytes(b"x" * octets)
+
+    def test_what_lies_there_and_of_how_much_is_listed(self):
+        self.add()
+        self.put(10)
+        self.put(20)
+        self.assertEqual(self.done("list"), "alice@localhost\tnever\t2 letters, 30 octets\n")
+        self.done("quota", "alice@localhost", "--octets", "1000", "--letters", "3")
+        self.assertEqual(self.done("list"), "alice@localhost\tnever\t2 of 3 letters, 30 of 1000 octets\n")
+
+    def test_each_limit_is_set_by_itself_and_shown(self):
+        self.add("Alice@localhost")
+        for options, said in (
+            ([], "octets default, letters default"),
+            (["--octets", "1000"], "octets 1000, letters default"),
+            (["--letters", "3"], "octets 1000, letters 3"),
+            ([], "octets 1000, letters 3"),
+            (["--octets", "none"], "octets none, letters 3"),
+            (["--octets", "default", "--letters", "none"], "octets default, letters none"),
+        ):
+            line = self.done("quota", "alice@LOCALHOST", *options)
+            self.assertTrue(line.startswith(f"Alice@localhost\t{EMPTY.split(',')[0].split(' ')[0]}"), line)
+            self.assertTrue(line.endswith(f"\tquota: {said}\n"), line)
+
+    def test_a_mailbox_that_cannot_be_read_hides_no_other_account(self):
+        self.add()
+        self.add("bob@localhost")
+        self.put(10)
+        cur = self.maildata.reception(ALICE) / "cur"
+        cur.rmdir()
+        cur.write_text("a file in the place of a folder")
+        alice, bob = self.done("list").splitlines()
+        self.assertEqual(alice, f"alice@localhost\tnever\tunreadable: {cur}: Not a directory")
+        self.assertEqual(bob, f"bob@localhost\tnever\t{EMPTY}")
+
+    def test_who_is_not_there_has_none(self):
+        self.assertEqual(self.refused("quota", "alice@localhost"), "there is no account alice@localhost")
+
+    def test_what_is_no_number_is_wrong_usage(self):
+        self.add()
+        for word in ("0", "-1", "much", "1e3", "9" * 19, ""):
+            self.assertEqual(self.mailbe("quota", "alice@localhost", "--octets", word)[0], 2, word)
+
+
+class WithAccounts(CommandCase):
+    def setUp(self):
+        super().setUp()
+        accounts = Accounts(self.maildata.accounts)
+        self.maildata.prepare_root()
+        accounts.add_all((Address(name, "localhost"), "{MD5}" + "0" * 32) for name in ("alice", "bob"))
+        accounts.close()
+
+
+class Aliases(WithAccounts):
+    kind = "alias"
+
+    def user(self, *arguments):
+        self.kind = "user"
+        try:
+            return self.mailbe(*arguments, stdin=b"password\n")
+        finally:
+            self.kind = "alias"
+
+    def test_they_are_added_listed_and_removed(self):
+        self.assertEqual(self.done("add", "Team@localhost", "alice@localhost"), "Team@localhost\talice@localhost\n")
+        line = "Team@localhost\talice@localhost bob@localhost\n"
+        self.assertEqual(self.done("add", "team@localhost", "bob@localhost"), line)
+        self.done("add", "@localhost", "team@localhost")
+        self.assertEqual(self.done("list"), "@localhost\tTeam@localhost\n" + line)
+        self.assertEqual(self.done("remove", "team@localhost", "ALICE@localhost"), "Team@localhost\tbob@localhost\n")
+        self.assertEqual(self.done("remove", "@LOCALHOST"), "@localhost removed\n")
+        self.assertEqual(self.done("remove", "team@localhost"), "team@localhost removed\n")
+        self.assertEqual(self.done("list"), "")
+
+    def test_who_becomes_postmaster_is_told_where_earlier_letters_are(self):
+        self.assertEqual(len(self.done("add", "postmaster@localhost", "alice@localhost").splitlines()), 1)
+        kept = self.maildata.reception(Address("postmaster", "localhost"))
+        kept.mkdir(parents=True)
+        self.assertIn(f"kept in {kept}\n", self.done("add", "postmaster@localhost", "bob@localhost"))
+
+    def test_what_cannot_be_is_one_line(self):
+        self.done("add", "team@localhost", "alice@localhost")
+        for arguments, reason in (
+            (("add", "alice@localhost", "bob@localhost"), "alice@localhost is an account; remove that first"),
+            (
+                ("add", "team@localhost", "team@localhost"),
+                "team@localhost leads to team@localhost: letters would go round",
+            ),
+            (("add", "x@localhost", "bob@gmail.example"), "nothing is sent to other hosts"),
+            (("add", "x", "bob@localhost"), "'x' has no domain; try x@localhost"),
+            (("add", "x@localhost", "bob"), "'bob' has no domain; try bob@localhost"),
+            (("add", "x@localhost", "b b@localhost"), "'b b@localhost' is not of the form name@domain"),
+            (("add", "@not a domain", "bob@localhost"), "'not a domain' is not the name of a domain"),
+            (("add", "@[127.0.0.1]", "bob@localhost"), "'[127.0.0.1]' is not the name of a domain"),
+            (("remove", "x@localhost"), "there is no alias x@localhost"),
+            (("remove", "alice@localhost"), "there is no alias alice@localhost"),
+        ):
+            self.assertIn(reason, self.refused(*arguments))
+        self.assertEqual(self.done("list"), "team@localhost\talice@localhost\n")
+
+    def test_an_alias_becomes_no_account_and_nobody_types_a_password_for_nothing(self):
+        self.done("add", "team@localhost", "alice@localhost")
+        reason = "mailbe: TEAM@localhost is an alias; remove that first: mailbe alias remove TEAM@localhost\n"
+        self.assertEqual(self.user("add", "TEAM@localhost"), (1, "", reason))
+        status, _, err = self.user("import", self.file(f"carol:{MD5_PASSWORD}\nteam:{MD5_PASSWORD}\n"))
+        self.assertEqual(status, 1)
+        self.assertIn(":2: team@localhost exists already\n", err)
+
+    def test_who_removes_an_account_is_told_which_aliases_led_to_it(self):
+        self.done("add", "team@localhost", "alice@localhost", "bob@localhost")
+        self.done("add", "@localhost", "bob@localhost")
+        _, out, _ = self.user("remove", "BOB@localhost")
+        self.assertEqual(
+            out.splitlines()[1:],
+            [
+                "@localhost now leads to nobody, and its letters are refused",
+                "team@localhost now leads to others only",
+            ],
+        )
+        self.assertEqual(self.done("list"), "@localhost\tnobody\nteam@localhost\talice@localhost\n")
+
+    def test_wrong_usage_is_status_2(self):
+        for arguments in ([], ["add"], ["add", "x@localhost"], ["remove"], ["list", "x"]):
+            self.assertEqual(self.mailbe(*arguments)[0], 2, arguments)
+
+
+class Domains(WithAccounts):
+    kind = "domain"
+
+    def test_they_are_added_listed_and_removed(self):
+        self.assertEqual(
+            self.done("add", "Example.org"),
+            "example.org added\n"
+            "nobody reads what comes for its postmaster yet: mailbe alias add postmaster@example.org ADDRESS\n",
+        )
+        self.assertEqual(
+            self.done("add", "example.net", "--postmaster", "alice@localhost", "--catch-all", "bob@localhost"),
+            "example.net added\n",
+        )
+        self.assertEqual(
+            self.done("list").splitlines(),
+            [
+                "example.net\tpostmaster: alice@localhost\tletters to nobody: bob@localhost",
+                "example.org\tpostmaster: nobody; what comes is kept in "
+                f"{self.root}/reception/postmaster@example.org\tletters to nobody: refused",
+            ],
+        )
+        self.assertEqual(
+            self.done("remove", "EXAMPLE.net"), "example.net removed; its accounts (0) and aliases (2) stay\n"
+        )
+        self.assertNotIn("example.net", self.done("list"))
+
+    def test_those_of_a_running_servers_options_are_listed_too(self):
+        self.done("add", "localhost", "--postmaster", "bob@localhost")
+        told = listening.Listening(("localhost", "example.org"), (), classic=False, has_authority=True)
+        listening.write(self.maildata.listening, told)
+        self.assertEqual(
+            [line.split("\t")[0::3] for line in self.done("list").splitlines()],
+            [["localhost"], ["example.org", "by --domain"]],
+        )
+
+    def test_what_cannot_be_is_one_line(self):
+        self.done("add", "example.org")
+        for arguments, reason in (
+            (("add", "EXAMPLE.org"), "example.org is there already"),
+            (("add", "no domain"), "'no domain' is not the name of a domain"),
+            (("add", "[127.0.0.1]"), "'[127.0.0.1]' is not the name of a domain"),
+            (("add", "example.net", "--postmaster", "carol@localhost"), "carol@localhost is neither an account nor"),
+            (("add", "example.net", "--catch-all", "carol"), "'carol' has no domain"),
+            (("remove", "localhost"), "the domain localhost was not added here"),
+        ):
+            self.assertIn(reason, self.refused(*arguments))
+        self.assertEqual(len(self.done("list").splitlines()), 1)
+
+    def test_wrong_usage_is_status_2(self):
+        for arguments in ([], ["add"], ["remove"], ["list", "x"], ["add", "x.example", "--owner", "x"]):
+            self.assertEqual(self.mailbe(*arguments)[0], 2, arguments)
+
+
 class Removing(CommandCase):
     def test_an_account_without_mail_is_removed(self):
         self.add()
@@ -456,11 +644,11 @@ class Importing(CommandCase):
 
     def test_plain_names_get_the_domain_that_was_given(self):
         self.done("import", self.file(f"alice:{MD5_PASSWORD}\n"), "--domain", "example.org")
-        self.assertEqual(self.done("list"), "alice@example.org\tnever\n")
+        self.assertEqual(self.done("list"), f"alice@example.org\tnever\t{EMPTY}\n")
 
     def test_a_byte_order_mark_is_no_part_of_a_name(self):
         self.done("import", self.file(b"\xef\xbb\xbfalice:" + MD5_PASSWORD.encode()))
-        self.assertEqual(self.done("list"), "alice@localhost\tnever\n")
+        self.assertEqual(self.done("list"), f"alice@localhost\tnever\t{EMPTY}\n")
 
     def test_every_bad_line_is_told_and_none_is_imported(self):
         self.add("dave@localhost")
@@ -489,7 +677,7 @@ class Importing(CommandCase):
         self.assertEqual(reasons[5], "Alice@localhost stands in line 1 already")
         self.assertEqual(reasons[6], "DAVE@localhost exists already")
         self.assertIn("too long for the name of a folder", reasons[7])
-        self.assertEqual(self.done("list"), "dave@localhost\tnever\n")
+        self.assertEqual(self.done("list"), f"dave@localhost\tnever\t{EMPTY}\n")
 
     def test_an_account_that_is_added_meanwhile_is_told_with_its_line(self):
         self.add("bob@localhost")

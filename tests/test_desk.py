@@ -16,7 +16,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from mailbe.accounts import database, invitations, rules, schemes, scram, tally
+from mailbe.accounts import database, directory, invitations, rules, schemes, scram, tally
 from mailbe.accounts.checker import MD5Checker
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.desk import Desk
@@ -47,6 +47,7 @@ HOUR, DAY = 3600, 86400
 class DeskCase(SynchronousTestCase):
     registration = "open"
     domains = ("localhost", "Example.ORG")
+    separator = "+"
 
     def setUp(self):
         self.patch(scram, "ITERATIONS", 1)
@@ -68,6 +69,7 @@ class DeskCase(SynchronousTestCase):
             self.checker,
             registration=self.registration,
             domains=self.domains,
+            separator=self.separator,
             scheme=scheme,
             off_reactor=off_reactor,
             clock=self.clock,
@@ -129,10 +131,32 @@ class Registering(DeskCase):
         self.assertEqual(self.registered("bob@example.org"), "bob@Example.ORG")
 
     def test_the_domain_may_be_written_in_both_its_forms(self):
-        self.desk.domains = ("xn--bcher-kva.example",)
+        self.domains = ("xn--bcher-kva.example",)
+        self.desk = self.desk_of(self.accounts)
         self.assertEqual(self.registered("alice@BÜCHER.example"), "alice@xn--bcher-kva.example")
         self.refused(NameTaken, "Alice@xn--bcher-kva.Example", peer=ELSEWHERE)
         self.assertEqual(self.refused(BadName, "bob@b\N{KELVIN SIGN}cher.example"), "domain")
+
+    def test_a_domain_that_was_added_to_the_database_is_served_at_once(self):
+        self.refused(BadName, "bob@example.net")
+        directory.add_domain(self.accounts, "Example.net", None, None)
+        self.assertEqual(self.registered("bob@example.net"), "bob@Example.net")
+        self.assertEqual(list(self.desk.domains), ["localhost", "Example.ORG", "Example.net"])
+
+    def test_a_name_that_is_an_alias_is_taken_and_the_same_in_another_domain_is_not(self):
+        self.accounts.add(ALICE, "{MD5}" + "0" * 32)
+        directory.add_alias(self.accounts, Address("Zoe", "example.org"), [ALICE])
+        self.refused(NameTaken, "zoe@example.org")
+        self.assertEqual(self.registered("zoe@localhost"), "zoe@localhost")
+
+    def test_what_separates_tags_is_in_no_name(self):
+        self.separator = "-"
+        self.desk = self.desk_of(self.accounts)
+        self.refused(BadName, "alice-work")
+        self.separator = ""
+        self.desk = self.desk_of(self.accounts)
+        self.refused(BadName, "alice+work")
+        self.assertEqual(self.registered("alice-work"), "alice-work@localhost")
 
     def test_capitals_and_blanks_of_a_telephones_keyboard_do_not_count(self):
         self.assertEqual(self.registered(" Alice "), "alice@localhost")

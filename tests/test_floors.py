@@ -42,8 +42,9 @@ MAY_IMPORT = {
     "letterfile": STORE,
     "listing": STORE | {"letterfile"},
     "maildir": STORE | {"letterfile", "listing"},
-    "accounts": STORE | {"accounts"},
-    "postoffice": STORE | {"accounts"},
+    "accounts": STORE | {"accounts", "listening"},
+    "rooms": STORE | {"letterfile", "listing"},
+    "postoffice": STORE | {"accounts", "rooms"},
     "tls": STORE | {"tls"},
     "realm": STORE | {"accounts", "maildir", "postoffice"},
     "expiry": STORE | {"accounts"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "web": SEAMS | {"autoconfig", "limits", "listening", "web"},
     "service": TALK
     | STORE
-    | {"journal", "proxied", "transport", "smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "tls"}
+    | {"journal", "proxied", "transport", "smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "rooms", "tls"}
     | {"board", "configuration", "expiry", "listening", "opening", "web"},
     "crew": {"board", "configuration"},
     "process": {"__init__", "configuration", "crew"},
@@ -64,11 +65,11 @@ MAY_IMPORT = {
     "worker": STORE | {"board", "configuration", "crew", "listener", "listening", "opening", "service", "tap", "tls"},
     "torture": STORE | {"accounts"},
     "autoconfig": {"address", "listening"},
-    "announce": STORE | {"announce", "autoconfig", "listening"},
+    "announce": STORE | {"accounts", "announce", "autoconfig", "listening"},
     # A program of its own, which needs no more of the house than what an address is and how dots are stuffed.
     "client": GROUND | {"listening"},
     "conform": GROUND,
-    "cli": SEAMS | {"accounts", "announce", "client", "conform", "maildata", "torture"},
+    "cli": SEAMS | {"accounts", "announce", "client", "conform", "maildata", "rooms", "torture"},
     "__init__": set(),
 }
 STANDARD_LIBRARY_ONLY = {"arguments", "dots", "mime", "peers", "sent", "surrogate", "trace"}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe.address import Address
 from mailbe.interfaces import Envelope
 from mailbe.smtp.incoming import Chunk, Incoming
 from mailbe.smtp.replies import Refusal
@@ -46,9 +47,8 @@ class Letters(SynchronousTestCase):
     def incoming(self, *, binary: bool = False) -> Incoming:
         self.world = World({"alice@localhost": b""})
         office = FakePostOffice(self.world)
-        return Incoming(
-            office.letter(Envelope(None, None, [], [self.world.reception["alice@localhost"]])), MOST, binary=binary
-        )
+        envelope = Envelope(None, destinations=[office.destination(Address("alice", "localhost"), None)])
+        return Incoming(office.letter(envelope), MOST, binary=binary)
 
     def ended(self, incoming: Incoming) -> Deferred[None]:
         return Deferred.fromCoroutine(incoming.end())

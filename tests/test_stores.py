@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from mailbe.accounts import database, directory, quotas
+from mailbe.accounts.database import Accounts
 from mailbe.accounts.terms import AccountTerms
 from mailbe.address import Address
 from mailbe.interfaces import (
@@ -28,12 +31,13 @@ from mailbe.interfaces import (
     MaildropBusy,
     MailLoop,
     NoSuchMailbox,
+    OverQuota,
+    Quota,
     RelayDenied,
     Terms,
     TryLater,
 )
 from mailbe.maildir import Maildrops
-from mailbe.postoffice import PostOffice
 from mailbe.realm import Realm
 from mailbe.sent import avatar_id
 from mailbe.surrogate import surrogate
@@ -50,6 +54,9 @@ class StoreContract:
     # Made by the classes below.
     office: IPostOffice
     realm: Any
+    alias: Callable[..., None]
+    serve: Callable[[str], None]
+    limit: Callable[[Address, Quota], None]
 
     def deliver(self: Any, content: bytes, *recipients: Address, submitter: ISubmitter | None = None) -> str:
         envelope = Envelope(Address("s", "example"), submitter)
@@ -63,6 +70,33 @@ class StoreContract:
         self.successResultOf(Deferred.fromCoroutine(letter.deliver()))
         letter.discard()
         return str(letter.id)
+
+    def has_room(self: Any, address: Address, octets: int = 0) -> bool:
+        async def look() -> None:
+            looking = self.office.room(self.office.destination(address, None), octets)
+            if looking is not None:
+                await looking
+
+        outcome: list[Any] = []
+        Deferred.fromCoroutine(look()).addBoth(outcome.append)
+        return outcome[0] is None or outcome[0].trap(OverQuota) is not OverQuota
+
+    def refuse(self: Any, content: bytes, *recipients: Address) -> None:
+        """A letter that is over a quota."""
+        destinations = [self.office.destination(recipient, None) for recipient in recipients]
+        letter = self.office.letter(Envelope(None, destinations=destinations))
+        letter.write(content)
+        self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), OverQuota)
+        letter.discard()
+
+    def counts(self: Any, *addresses: Address) -> list[int]:
+        """How many letters each has."""
+        counts = []
+        for address in addresses:
+            maildrop, close = self.open(address)
+            counts.append(len(maildrop.sizes))
+            close()
+        return counts
 
     def open(self: Any, address: Address, *, sent: bool = False) -> tuple[IMaildrop, Any]:
         interface, maildrop, close = self.successResultOf(
@@ -175,6 +209,135 @@ class StoreContract:
         self.deliver(b"a\r\n", self.office.postmaster())
         self.deliver(b"a\r\n", Address("PostMaster", "localhost"))
 
+    def test_an_alias_leads_to_all_that_it_leads_to_and_to_each_once(self: Any) -> None:
+        self.alias("team@localhost", "alice@localhost", "bob@localhost")
+        self.alias("staff@localhost", "team@localhost", "bob@localhost")
+        self.deliver(b"a\r\n", Address("Team", "LOCALHOST"))
+        self.assertEqual(self.counts(ALICE, BOB), [1, 1])
+        self.deliver(b"a\r\n", Address("staff", "localhost"), ALICE, Address("team", "localhost"))
+        self.assertEqual(self.counts(ALICE, BOB), [2, 2])
+
+    def test_a_tag_does_not_count(self: Any) -> None:
+        self.alias("team@localhost", "alice@localhost", "bob@localhost")
+        for local in ("alice+a", "ALICE+a+b", "alice+", "alice+envoi", "alice+a b"):
+            self.deliver(b"a\r\n", Address(local, "localhost"))
+        self.deliver(b"a\r\n", Address("team+a", "localhost"))
+        self.assertEqual(self.counts(ALICE, BOB), [6, 1])
+        for local in ("nobody+a", "+alice", "+", "++", "alice-a"):
+            self.assertRaises(NoSuchMailbox, self.office.destination, Address(local, "localhost"), None)
+
+    def test_the_longest_name_that_is_somebodys_is_meant(self: Any) -> None:
+        self.alias("alice+work@localhost", "bob@localhost")
+        self.deliver(b"a\r\n", Address("alice+work", "localhost"))
+        self.deliver(b"a\r\n", Address("alice+work+late", "localhost"))
+        self.assertEqual(self.counts(ALICE, BOB), [0, 2])
+
+    def test_a_catch_all_gets_what_nobody_else_does(self: Any) -> None:
+        self.alias("@localhost", "bob@localhost")
+        self.alias("info@localhost", "alice@localhost")
+        for local in ("info", "info+a", "alice", "alice+a"):
+            self.deliver(b"a\r\n", Address(local, "localhost"))
+        for local in ("nobody", "nobody+a", "", "postmaster", "abuse", "abuse+a"):
+            self.deliver(b"a\r\n", Address(local, "LocalHost"))
+        self.assertEqual(self.counts(ALICE, BOB), [4, 6])
+        self.assertRaises(RelayDenied, self.office.destination, Address("nobody", "elsewhere.example"), None)
+
+    def test_abuse_is_postmaster_where_it_is_nobody_itself(self: Any) -> None:
+        self.deliver(b"a\r\n", Address("Abuse", "localhost"))
+        self.alias("postmaster@localhost", "alice@localhost")
+        self.deliver(b"a\r\n", Address("abuse", "localhost"))
+        self.deliver(b"a\r\n", self.office.postmaster())
+        self.assertEqual(self.counts(ALICE, BOB), [2, 0])
+        self.alias("abuse@localhost", "bob@localhost")
+        self.deliver(b"a\r\n", Address("abuse", "localhost"))
+        self.assertEqual(self.counts(ALICE, BOB), [2, 1])
+
+    def test_a_domain_that_is_added_is_served_at_once_and_has_names_of_its_own(self: Any) -> None:
+        there = Address("bob", "Example.NET")
+        self.assertRaises(RelayDenied, self.office.destination, there, None)
+        self.serve("example.net")
+        self.assertRaises(NoSuchMailbox, self.office.destination, there, None)
+        self.deliver(b"a\r\n", Address("postmaster", "example.net"), Address("abuse", "example.net"))
+        self.alias("bob@example.net", "bob@localhost")
+        self.deliver(b"a\r\n", there)
+        self.assertEqual(self.counts(BOB), [1])
+
+    def test_a_mailbox_has_room_for_so_many_letters_and_octets(self: Any) -> None:
+        self.limit(ALICE, Quota(letters=2))
+        for _ in range(2):
+            self.assertTrue(self.has_room(ALICE, 10**9))
+            self.deliver(b"a\r\n", ALICE)
+        self.assertFalse(self.has_room(ALICE))
+        self.assertFalse(self.has_room(Address("alice+a", "localhost")))
+        self.assertTrue(self.has_room(BOB))
+        size = len(b"Return-Path: <s@example>\r\na\r\n")
+        self.limit(ALICE, Quota(octets=2 * size + 5))
+        self.assertTrue(self.has_room(ALICE))
+        self.assertTrue(self.has_room(ALICE, 5))
+        self.assertFalse(self.has_room(ALICE, 6))
+        self.limit(ALICE, Quota(octets=2 * size))
+        self.assertFalse(self.has_room(ALICE))
+
+    def test_a_letter_that_does_not_fit_is_in_no_mailbox(self: Any) -> None:
+        self.limit(ALICE, Quota(octets=100))
+        self.refuse(b"x" * 100, BOB, ALICE)
+        self.assertEqual(self.counts(ALICE, BOB), [0, 0])
+        self.alias("team@localhost", "alice@localhost", "bob@localhost")
+        self.refuse(b"x" * 100, Address("team", "localhost"))
+        self.assertEqual(self.counts(ALICE, BOB), [0, 0])
+        self.deliver(b"x" * 100, BOB)
+        self.deliver(b"x", ALICE, BOB)
+
+    def test_what_is_deleted_makes_room_at_once(self: Any) -> None:
+        self.limit(ALICE, Quota(letters=1))
+        self.deliver(b"a\r\n", ALICE)
+        self.assertFalse(self.has_room(ALICE))
+        maildrop, close = self.open(ALICE)
+        self.successResultOf(Deferred.fromCoroutine(maildrop.delete([0])))
+        close()
+        self.assertTrue(self.has_room(ALICE))
+        self.deliver(b"a\r\n", ALICE)
+
+    def test_postmaster_and_abuse_are_taken_by_a_mailbox_that_is_full(self: Any) -> None:
+        self.limit(ALICE, Quota(letters=1))
+        self.alias("postmaster@localhost", "alice@localhost")
+        self.deliver(b"a\r\n", ALICE)
+        for recipient in (
+            self.office.postmaster(),
+            Address("abuse", "localhost"),
+            Address("postmaster+a", "localhost"),
+        ):
+            self.assertTrue(self.has_room(recipient, 1000))
+            self.deliver(b"a\r\n", recipient)
+        self.assertEqual(self.counts(ALICE), [4])
+        self.assertFalse(self.has_room(ALICE))
+        self.limit(ALICE, Quota(octets=1000))
+        self.deliver(b"x" * 1000, ALICE, Address("postmaster", "localhost"), ALICE)
+        self.assertEqual(self.counts(ALICE), [5])
+
+    def test_a_sent_copy_needs_no_room(self: Any) -> None:
+        self.limit(ALICE, Quota(letters=1))
+        _, alice, _ = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
+        self.deliver(b"a\r\n", BOB, submitter=alice)
+        self.deliver(b"a\r\n", BOB, submitter=alice)
+        self.assertTrue(self.has_room(ALICE))
+
+    def test_a_submitter_sends_as_what_leads_to_him_alone(self: Any) -> None:
+        self.alias("team@localhost", "alice@localhost", "bob@localhost")
+        self.alias("info@localhost", "alice@localhost")
+        self.alias("contact@localhost", "info@localhost", "alice@localhost")
+        self.alias("deserted@localhost")
+        _, alice, _ = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
+        for local in ("Info", "contact", "alice+a", "info+a"):
+            self.assertTrue(alice.may_send_as(Address(local, "LocalHost")), local)
+        for local in ("team", "deserted", "bob", "bob+a", "nobody", "postmaster", "abuse"):
+            self.assertFalse(alice.may_send_as(Address(local, "localhost")), local)
+        self.assertFalse(alice.may_send_as(Address("alice", "elsewhere.example")))
+
+    def test_an_alias_is_believed_to_be_nobody(self: Any) -> None:
+        self.alias("info@localhost", "alice@localhost")
+        self.assertIsNone(self.office.believed(Address("info", "localhost")))
+
     def test_a_submitter_sends_as_himself_or_nobody(self: Any) -> None:
         interface, submitter, logout = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
         verifyObject(ISubmitter, submitter)
@@ -201,9 +364,18 @@ class StoreContract:
 
 class FakeStores(StoreContract, SynchronousTestCase):
     def setUp(self) -> None:
-        world = World({"alice@localhost": b"", "bob@localhost": b"", "jörg@localhost": b""})
-        self.office = FakePostOffice(world)
-        self.realm = FakeRealm(world)
+        self.world = World({"alice@localhost": b"", "bob@localhost": b"", "jörg@localhost": b""})
+        self.office = FakePostOffice(self.world)
+        self.realm = FakeRealm(self.world)
+
+    def alias(self, address: str, *targets: str) -> None:
+        self.world.aliases[address] = set(targets)
+
+    def serve(self, domain: str) -> None:
+        self.world.domains.add(domain)
+
+    def limit(self, address: Address, quota: Quota) -> None:
+        self.world.quotas[address.key] = quota
 
 
 class RealStores(StoreContract, SynchronousTestCase):
@@ -213,7 +385,95 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.stage.accounts.add(JOERG, "{MD5}" + "0" * 32)
         self.office = self.stage.office
         terms = AccountTerms(self.stage.accounts, Terms())
-        self.realm = Realm(self.stage.maildata, Maildrops(at_once), terms, at_once)
+        self.realm = Realm(self.stage.maildata, Maildrops(at_once), terms, self.stage.office, at_once)
+        self.others = Accounts(self.stage.maildata.accounts)  # as a command has them, beside the server
+        self.addCleanup(self.others.close)
+
+    def alias(self, address: str, *targets: str) -> None:
+        local, _, domain = address.rpartition("@")
+        directory.add_alias(self.others, Address(local, domain), [Address.parse(target) for target in targets])
+        self.look_lately()
+
+    def serve(self, domain: str) -> None:
+        directory.add_domain(self.others, domain, None, None)
+        self.look_lately()
+
+    def limit(self, address: Address, quota: Quota) -> None:
+        account = self.others.at(address)
+        assert account is not None
+        quotas.set_own(self.others, account, quota.octets, quota.letters)
+        self.look_lately()
+
+    def look_lately(self) -> None:
+        """So much later that it is seen: a command takes longer to end."""
+        self.stage.accounts._looked = database.NEVER
+
+    def test_an_alias_leads_to_an_account_of_a_domain_that_is_not_served(self) -> None:
+        dave = Address("dave", "elsewhere.example")
+        self.stage.accounts.add(dave, "{MD5}" + "0" * 32)
+        self.alias("dave@localhost", str(dave))
+        self.deliver(b"a\r\n", Address("dave", "localhost"))
+        self.assertEqual(self.counts(dave), [1])
+
+    def test_a_letter_to_an_alias_is_one_file_under_many_names(self) -> None:
+        self.alias("team@localhost", "alice@localhost", "bob@localhost")
+        self.deliver(b"a\r\n", Address("team", "localhost"), ALICE)
+        root = self.stage.maildata.root
+        self.assertEqual(len(self.stage.files()), 2)
+        self.assertEqual(len({(root / file).stat().st_ino for file in self.stage.files()}), 1)
+
+    def test_an_alias_whose_account_was_removed_is_nobodys(self) -> None:
+        self.alias("info@localhost", "bob@localhost")
+        self.alias("@localhost", "alice@localhost")
+        self.stage.accounts.remove(BOB)
+        self.assertRaises(NoSuchMailbox, self.office.destination, Address("info", "localhost"), None)
+        self.stage.accounts.add(BOB, "{MD5}" + "0" * 32)
+        self.assertRaises(NoSuchMailbox, self.office.destination, Address("info", "localhost"), None)
+
+    def test_postmasters_letters_are_kept_where_his_alias_leads_to_nobody_any_more(self) -> None:
+        self.alias("postmaster@localhost", "bob@localhost")
+        self.stage.accounts.remove(BOB)
+        self.deliver(b"a\r\n", Address("postmaster", "localhost"), Address("abuse", "localhost"))
+        [file] = self.stage.files()
+        self.assertTrue(file.startswith("reception/postmaster@localhost/new/"))
+
+    def test_the_separator_is_a_setting(self) -> None:
+        for separator, there, not_there in (("-", "alice-a", "alice+a"), ("", "alice", "alice+a")):
+            self.office = self.stage.restart(separator=separator)
+            self.deliver(b"a\r\n", Address(there, "localhost"))
+            self.assertRaises(NoSuchMailbox, self.office.destination, Address(not_there, "localhost"), None)
+
+    def test_who_has_no_quota_of_his_own_has_the_servers(self) -> None:
+        self.office = self.stage.restart(quota=Quota(letters=1))
+        self.limit(BOB, Quota(letters=2))
+        self.deliver(b"a\r\n", ALICE, BOB)
+        self.assertEqual([self.has_room(address) for address in (ALICE, BOB)], [False, True])
+
+    def test_what_another_program_takes_away_makes_room_at_once(self) -> None:
+        self.limit(ALICE, Quota(letters=1))
+        self.deliver(b"a\r\n", ALICE)
+        self.assertFalse(self.has_room(ALICE))
+        [file] = self.stage.files()
+        (self.stage.maildata.root / file).unlink()
+        self.assertTrue(self.has_room(ALICE))
+
+    def test_what_another_process_delivers_counts_within_a_second(self) -> None:
+        self.limit(ALICE, Quota(letters=1))
+        self.assertTrue(self.has_room(ALICE))
+        here, self.office = self.office, self.stage.restart()
+        self.deliver(b"a\r\n", ALICE)
+        self.office = here
+        self.stage.monotonic.advance(1)
+        self.assertFalse(self.has_room(ALICE))
+
+    def test_an_account_named_postmaster_has_no_quota(self) -> None:
+        postmaster = Address("Postmaster", "localhost")
+        self.stage.accounts.add(postmaster, "{MD5}" + "0" * 32)
+        self.limit(postmaster, Quota(letters=1))
+        for local in ("postmaster", "postmaster+a", "abuse"):
+            self.assertTrue(self.has_room(Address(local, "localhost")))
+            self.deliver(b"a\r\n", Address(local, "localhost"))
+        self.assertEqual(self.counts(postmaster), [3])
 
     def test_every_domain_that_is_served_is_local(self) -> None:
         self.stage.accounts.add(Address("carol", "example.org"), "{MD5}" + "0" * 32)
@@ -223,8 +483,7 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.stage.accounts.add(Address("carol", "bücher.example"), "{MD5}" + "0" * 32)
         for domain in ("bücher.example", "BÜCHER.example", "xn--bcher-kva.example"):
             for served in ("BÜCHER.example", "xn--bcher-kva.example"):
-                stage = self.stage
-                self.office = PostOffice(stage.maildata, stage.accounts, [served], stage.writer)
+                self.office = self.stage.restart(domains=[served])
                 self.deliver(b"a\r\n", Address("carol", domain))
         self.assertEqual(
             len(list((self.stage.maildata.root / "reception").glob("carol@xn--bcher-kva.example/new/*"))), 6
@@ -321,16 +580,14 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.assertEqual(self.open(ALICE)[0].uid(0), id)
 
     def test_a_log_in_too_soon_opens_nothing(self) -> None:
-        realm = Realm(
-            self.stage.maildata, Maildrops(at_once), AccountTerms(self.stage.accounts, Terms(delay=60)), at_once
-        )
-        self.realm = realm
+        terms = AccountTerms(self.stage.accounts, Terms(delay=60))
+        self.realm = Realm(self.stage.maildata, Maildrops(at_once), terms, self.stage.office, at_once)
         self.stage.accounts.at(ALICE)
         maildrop, close = self.open(ALICE)
         self.assertEqual(maildrop.terms, Terms(delay=60))
         close()
         for _ in range(2):  # and the lock is free again
-            self.failureResultOf(realm.requestAvatar(b"alice@localhost", None, IMaildrop), LoginTooSoon)
+            self.failureResultOf(self.realm.requestAvatar(b"alice@localhost", None, IMaildrop), LoginTooSoon)
         self.open(ALICE, sent=True)
         self.open(BOB)
 

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailbe import tap
 from mailbe.accounts import guard
 from mailbe.configuration import DEFAULT_ENDPOINTS, CannotStart
-from mailbe.interfaces import Terms
+from mailbe.interfaces import Quota, Terms
 from mailbe.limits import Limits
 from mailbe.peers import network
 from mailbe.service import MailService
@@ -53,6 +53,7 @@ class Parsing(OptionsCase):
         self.assertEqual(configuration.endpoints, DEFAULT_ENDPOINTS)
         self.assertEqual((configuration.scheme, configuration.limits.size), ("MD5-CRYPT", 52428800))
         self.assertEqual(configuration.terms, Terms(days=None, delay=0))
+        self.assertEqual((configuration.separator, configuration.quota), ("+", Quota()))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (False, False, False))
 
     def test_everything_can_be_chosen(self) -> None:
@@ -66,12 +67,14 @@ class Parsing(OptionsCase):
             *("--smtp", "haproxy:tcp:26", "--proxy-from", "10.0.0.1", "--proxy-from", "2001:db8::/32"),
             *("--http", "tcp:443", "--registration", "invitation"),
             *("--expire", "30", "--login-delay", "60"),
+            *("--separator", "-", "--quota-octets", "2000", "--quota-letters", "20"),
             *("--certificate", "/c.pem", "--key", "/k.pem", "--submissions", "tcp:465", "--pop3s", "tcp:995"),
         ).configuration()
         self.assertEqual(configuration.maildata.root, Path("/srv/mail"))
         self.assertEqual(list(configuration.domains), ["a.example", "b.example"])
         endpoints = {"smtp": ["tcp:25", "tcp6:25", "haproxy:tcp:26"], "pop3": ["unix:pop"], "submission": ["tcp:587"]}
         endpoints |= {"submissions": ["tcp:465"], "pop3s": ["tcp:995"], "lmtp": ["tcp:24"], "http": ["tcp:443"]}
+        self.assertEqual((configuration.separator, configuration.quota), ("-", Quota(2000, 20)))
         self.assertEqual(configuration.guard, guard.Limits(wrong_passwords=5, lock_seconds=60))
         self.assertEqual(list(configuration.lmtp_from), [network("192.0.2.0/24")])
         self.assertEqual(list(configuration.proxy_from), [network("10.0.0.1"), network("2001:db8::/32")])
@@ -127,6 +130,10 @@ class Parsing(OptionsCase):
             (["--expire", "0"], "--expire"),
             (["--expire", "soon"], "--expire"),
             (["--login-delay", "-1"], "--login-delay"),
+            (["--separator", "."], "--separator"),
+            (["--separator", ""], "--separator"),
+            (["--quota-octets", "0"], "--quota-octets"),
+            (["--quota-letters", "many"], "--quota-letters"),
             (["--workers", "0"], "--workers"),
             (["--lmtp", "unix"], "--lmtp"),
             (["--lmtp", "tcp:24", "--lmtp-from", "192.0.2.1/24"], "--lmtp-from"),

@@ -428,6 +428,12 @@ class Hosts(WebCase):
             self.browser.host = host
             self.assertEqual(self.browser.get("/").status, 200, host)
 
+    def test_a_domain_that_is_added_is_a_name_of_ours_at_once(self) -> None:
+        self.browser.host = "added.example"
+        self.assertEqual(self.browser.get("/").status, 421)
+        self.web.desk.domains = (*self.web.desk.domains, "Added.example")
+        self.assertEqual(self.browser.get("/").status, 200)
+
     def test_under_the_name_of_a_stranger_there_are_none(self) -> None:
         # Else a page of his, whose name leads to this machine a moment later, could read and send ours.
         for host in (

@@ -208,14 +208,9 @@ class Accounts:
         """Whether any account's record is of ``scheme``."""
         return self.answer(_has_scheme, scheme)
 
-    def at(self, address: Address, *, lately: bool = False) -> Account | None:
-        """The account of ``address``, in whatever case it is written.
-
-        :param lately: whether what another process has changed may be seen ``LOOK_LASTS`` seconds late: a letter to
-            fifty need not cost fifty looks at the file.
-        """
-        lately = lately and time.monotonic() - self._looked < LOOK_LASTS
-        return self.answer(_by_key, address.key, same_look=lately)
+    def at(self, address: Address) -> Account | None:
+        """The account of ``address``, in whatever case it is written."""
+        return self.answer(_by_key, address.key)
 
     def named(self, name: str) -> Account | None:
         """Whom ``name`` means at log-in: an address, or what stands before the @ of one account only."""
@@ -223,15 +218,20 @@ class Accounts:
             return None
         return self.answer(_by_name, name)
 
-    def answer(self, question: Callable[[Connection, K], T], about: K, *, same_look: bool = False) -> T:
+    def answer(
+        self, question: Callable[[Connection, K], T], about: K, *, same_look: bool = False, lately: bool = False
+    ) -> T:
         """What ``question`` reads about ``about`` in the file, from memory while nobody has changed the file.
 
         Only the file may be asked, and the answer must not change: it is given again.
 
         :param same_look: whether the look at the file that the question before has cost will do for this one too.
             Only for who has waited for nothing since: both answers are of one moment.
+        :param lately: whether what another process has changed may be seen ``LOOK_LASTS`` seconds late: a letter to
+            fifty need not cost fifty looks at the file.
         """
         self.open()
+        same_look = same_look or (lately and time.monotonic() - self._looked < LOOK_LASTS)
         try:
             reader = self._reader if same_look and self._reader is not None else self._fresh()
             return cast(T, reader.ask(question, about))

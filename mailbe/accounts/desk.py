@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailbe.accounts import invitations, schemes, scram, tally
+from mailbe.accounts import directory, invitations, schemes, scram, tally
 from mailbe.accounts.checker import MD5Checker
 from mailbe.accounts.counters import MINUTE
 from mailbe.accounts.database import Account, Accounts, add_account, is_named
@@ -62,18 +62,22 @@ class Desk:
         *,
         registration: str,
         domains: Sequence[str],
+        separator: str,
         scheme: str,
         off_reactor: OffReactor,
         clock: IReactorTime,
         now: Callable[[], float] = time.time,
     ) -> None:
         """:param registration: one of ``configuration.REGISTRATION``.
+        :param domains: those that are served beside the directory's; the first is the server's name.
+        :param separator: what stands between a name and its tag, and so in no name.
         :param scheme: one of the values of ``schemes.CHOICES``.
         :param off_reactor: where passwords are hashed.
         :param now: the time in seconds since 1970.
         """
         self.registration = registration
-        self.domains = domains
+        self._domains = domains
+        self._separator = separator
         self._maildata = maildata
         self._accounts = accounts
         self._checker = checker
@@ -82,10 +86,14 @@ class Desk:
         self._lines = Lines(clock, AT_ONCE)
         self._now = now
 
+    @property
+    def domains(self) -> Sequence[str]:
+        return directory.served(self._accounts, self._domains)
+
     async def register(self, name: str, password: str, invitation: str, peer: str) -> Address:
         if self.registration == "closed":
             raise RegistrationClosed
-        address = new_address(name, self.domains)
+        address = new_address(name, self.domains, self._separator)
         try:
             async with self._lines.turn(place_of(peer)[0]):
                 invited = await self._off_reactor(partial(self._register, address, password, invitation, peer))
@@ -153,7 +161,8 @@ class Desk:
         else:
             tally.check(connection, tally.REGISTERED, peer, now)
         # In any domain: a name that two have is no name to log in with, and the first would be locked out.
-        if is_named(connection, address.local):
+        # An alias has no log-in, so only that of this very address is in the way.
+        if is_named(connection, address.local) or directory.alias(connection, address.key) is not None:
             raise NameTaken
         # Where the accounts are those of an old backup, a stranger must not get the mail of who had the name.
         for path in (self._maildata.reception(address), self._maildata.envoi(address)):

@@ -37,16 +37,19 @@ _RESERVED_NAMES = """
 RESERVED = frozenset(_RESERVED_NAMES.split())
 
 
-def new_address(name: str, domains: Sequence[str]) -> Address:
+def new_address(name: str, domains: Sequence[str], separator: str = "+") -> Address:
     """The address that who types ``name``, with or without its domain, asks for. Case and blanks around do not count.
 
     :param domains: those that are served; the first is meant where none is given.
+    :param separator: what stands between a name and its tag: who had it in his name would get another's letters.
     :raises BadName: ``form``, ``reserved``, ``domain`` (none that is served) or ``long``.
     """
     written, at, asked = name.strip().partition("@")
     local = written.lower()
     # ASCII before it was in lower case: a Kelvin sign is no k.
     if not written.isascii() or not _NAME.fullmatch(local):
+        raise BadName("form")
+    if separator and separator in local:
         raise BadName("form")
     if len(local) > MAX_LOCAL_PART:
         raise BadName("long")

@@ -49,6 +49,26 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER no_terms_of_nobody AFTER DELETE ON accounts BEGIN
             DELETE FROM terms WHERE account = OLD.id; DELETE FROM fetched WHERE account = OLD.id; END""",
     ),
+    (
+        # directory.py and quotas.py say what they mean. Targets have ids, and not addresses: who takes the name of what
+        # was removed does not get its letters. 0 is no id.
+        "CREATE TABLE domains (key TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL)",
+        """CREATE TABLE aliases (id INTEGER PRIMARY KEY AUTOINCREMENT, local TEXT NOT NULL, domain TEXT NOT NULL,
+            key TEXT NOT NULL UNIQUE)""",
+        """CREATE TABLE targets (alias INTEGER NOT NULL, account INTEGER NOT NULL, other INTEGER NOT NULL,
+            PRIMARY KEY (alias, account, other))""",
+        "CREATE INDEX ix_targets_account ON targets (account)",
+        "CREATE INDEX ix_targets_other ON targets (other)",
+        "CREATE TABLE quotas (account INTEGER NOT NULL PRIMARY KEY, octets INTEGER, letters INTEGER)",
+        """CREATE TRIGGER no_targets_that_are_gone AFTER DELETE ON accounts BEGIN
+            DELETE FROM targets WHERE account = OLD.id; DELETE FROM quotas WHERE account = OLD.id; END""",
+        """CREATE TRIGGER no_targets_of_no_alias AFTER DELETE ON aliases BEGIN
+            DELETE FROM targets WHERE alias = OLD.id OR other = OLD.id; END""",
+        # Of one address there is one or the other, in whatever process either is added.
+        """CREATE TRIGGER no_account_like_an_alias BEFORE INSERT ON accounts
+            WHEN EXISTS (SELECT 1 FROM aliases WHERE key = NEW.key)
+            BEGIN SELECT RAISE(ABORT, 'it is an alias'); END""",
+    ),
 )
 ACCOUNTS = table("accounts", *map(column, ("id", "local", "domain", "key", "name", "record", "scram")))
 COUNTERS = table(
@@ -59,6 +79,10 @@ INVITATIONS = table("invitations", *map(column, ("label", "digest", "uses", "rem
 SECRET = table("secret", column("value"))
 TERMS = table("terms", *map(column, ("account", "days", "delay")))
 FETCHED = table("fetched", *map(column, ("account", "sent", "at")))
+DOMAINS = table("domains", *map(column, ("key", "name")))
+ALIASES = table("aliases", *map(column, ("id", "local", "domain", "key")))
+TARGETS = table("targets", *map(column, ("alias", "account", "other")))
+QUOTAS = table("quotas", *map(column, ("account", "octets", "letters")))
 
 
 def steps_taken(connection: Connection) -> int:

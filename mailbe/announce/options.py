@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mailbe import listening
+from mailbe.accounts.database import Accounts
+from mailbe.accounts.directory import served
 from mailbe.address import Address
 from mailbe.announce import NothingToTell
 from mailbe.announce.profile import user_js, ways
@@ -52,12 +55,23 @@ def _tell(options: argparse.Namespace, root: Path, run: Run) -> int:
     try:
         if (told := listening.read(maildata.listening)) is None:
             raise NothingToTell(f"{root}: no server says here what it listens on; start one, then ask again")
-        run(options, maildata, told)
+        run(options, maildata, _with_added_domains(told, maildata))
         sys.stdout.flush()
     except NothingToTell as error:
         _say(str(error))
         return 1
     return 0
+
+
+def _with_added_domains(told: Listening, maildata: Maildata) -> Listening:
+    """Domains may have been added since the server began."""
+    if not maildata.accounts.exists():
+        return told
+    accounts = Accounts(maildata.accounts)
+    try:
+        return replace(told, domains=tuple(served(accounts, told.domains)))
+    finally:
+        accounts.close()
 
 
 def _dns(options: argparse.Namespace, maildata: Maildata, told: Listening) -> None:

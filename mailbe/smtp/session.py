@@ -20,6 +20,7 @@ from mailbe.address import Address
 from mailbe.conversation import Conversation
 from mailbe.dots import DotReader
 from mailbe.interfaces import (
+    Destination,
     Envelope,
     ILetter,
     IPostOffice,
@@ -27,6 +28,7 @@ from mailbe.interfaces import (
     MailboxFull,
     MailLoop,
     NoSuchMailbox,
+    OverQuota,
     RelayDenied,
     TryLater,
 )
@@ -81,6 +83,7 @@ class Session:
         NoSuchMailbox: replace(reply(550, "5.1.1 nobody of that name is here"), error=False),
         RelayDenied: reply(550, "5.7.1 mail is not passed on to other hosts"),
         MailLoop: reply(554, "5.4.6 the letter has been through too many hosts; it goes round in a loop"),
+        OverQuota: reply(452, "4.2.2 the mailbox is full; try again later"),
         MailboxFull: reply(452, "4.3.1 there is no room for the letter now; try again later"),
         TryLater: reply(451, "4.3.0 the letter cannot be stored now; try again later"),
     }
@@ -216,7 +219,7 @@ class Session:
             raise Refusal(555, "5.5.4 a parameter is not for this connection; EHLO says which are")
         if asked.size > self._limits.size:
             raise too_large(self._limits.size)
-        self.envelope = Envelope(reverse_path, self._sender(reverse_path))
+        self.envelope = Envelope(reverse_path, self._sender(reverse_path), asked.size)
         self.asked = asked
         return SENDER_OK
 
@@ -236,9 +239,10 @@ class Session:
             if delay := self._delay():
                 return self._nobody(delay)
             raise
-        self.envelope.recipients.append(recipient)
-        self.envelope.destinations.append(destination)
-        return RECIPIENT_OK
+        room = self._office.room(destination, self.envelope.octets)
+        if room is not None:
+            return self._take_when_there_is_room(room, self.envelope, recipient, destination)
+        return self._take(self.envelope, recipient, destination)
 
     async def data(self) -> Reply | None:
         """The letter itself. 250 is said when it is safe on the disk in every mailbox, or not at all.
@@ -364,6 +368,17 @@ class Session:
         sender = str(envelope.reverse_path or "<>").encode("ascii", "backslashreplace").decode()
         self._journal.note(f"{letter.id}: {sender} to {len(envelope.recipients)} recipients")
         return reply(250, f"2.0.0 ok {letter.id}", effect=True)
+
+    async def _take_when_there_is_room(
+        self, room: Awaitable[None], envelope: Envelope, recipient: Address, destination: Destination
+    ) -> Reply:
+        await room
+        return self._take(envelope, recipient, destination)
+
+    def _take(self, envelope: Envelope, recipient: Address, destination: Destination) -> Reply:
+        envelope.recipients.append(recipient)
+        envelope.destinations.append(destination)
+        return RECIPIENT_OK
 
     def _sender(self, reverse_path: Address | None) -> ISubmitter | None:
         if self.submitter is not None:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -58,7 +58,8 @@ class Site:
         """
         self._told = told
         self._authority = authority
-        self._names = _names(desk.domains)
+        self._desk = desk
+        self._names = _names()
         self._paper = paper = Paper(desk.domains[0])
         forms = Forms(desk, paper, now)
         help_ = Help(desk, told, paper, has_authority=authority is not None)
@@ -111,7 +112,8 @@ class Site:
 
     def _is_ours(self, name: str) -> bool:
         """Whether people come to us by this name: one of a stranger's could lead his pages' scripts to us."""
-        if name in self._names or any(name.endswith(f".{own}") for own in self._names):
+        names = self._names | {domain.lower() for domain in self._desk.domains}
+        if name in names or any(name.endswith(f".{own}") for own in names):
             return True
         try:
             return bool(ipaddress.ip_address(name.strip("[]")))
@@ -164,9 +166,9 @@ class Site:
         return Answer(200, autoconfig.CONTENT_TYPE, document, {"Cache-Control": "no-store"})
 
 
-def _names(domains: Sequence[str]) -> frozenset[str]:
-    """Those that lead to us, in lower case."""
-    names = (*domains, "localhost", socket.gethostname(), socket.getfqdn())
+def _names() -> frozenset[str]:
+    """Those that lead to us beside our domains, in lower case."""
+    names = ("localhost", socket.gethostname(), socket.getfqdn())
     return frozenset(name.lower() for name in names if name)
 
 

@@ -307,7 +307,7 @@ class AccountsTests(FaultsTestCase):
                 self.assert_told(ledger)
         self.assertIn(f"{BOB}\tnever", manage(server.maildata, "list"))
         self.assertRegex(self.auth(server, PASSWORDS[BOB]), r"^235 ")
-        self.assertRegex(manage(server.maildata, "list"), rf"(?m)^{BOB}\t.* 127\.0\.0\.1$")
+        self.assertRegex(manage(server.maildata, "list"), rf"(?m)^{BOB}\t.* 127\.0\.0\.1\t")
 
     @of_one_process("each worker remembers by itself what cannot be written")
     def test_counters_that_cannot_be_written_let_no_guesser_in(self) -> None:

@@ -134,7 +134,7 @@ class GuardTests(EndToEndTestCase):
         self.assertIn("never", line())
         self.assertNotIn("locked", line())
         self.guess(server, ATTACKER)
-        self.assertRegex(line(), r"never\tlocked until \d{4}-\d\d-\d\dT\d\d:\d\d$")
+        self.assertRegex(line(), r"never\t0 letters, 0 octets\tlocked until \d{4}-\d\d-\d\dT\d\d:\d\d$")
         manage(server.maildata, "unlock", ALICE)
         self.assertNotIn("locked", line())
         self.assertRegex(user_pass(server, PASSWORDS[ALICE], ELSEWHERE), OPEN[1])
