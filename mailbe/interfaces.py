@@ -207,6 +207,14 @@ class Destination(Protocol):
     """Where one recipient's letters go; only the post office that made it looks inside."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What RCPT said of one of those whom a letter goes to."""
+
+    address: Address
+    destination: Destination
+
+
 @dataclass(slots=True)
 class Envelope:
     """What MAIL and RCPT said of one letter (RFC 5321 2.3.1)."""
@@ -215,8 +223,7 @@ class Envelope:
     submitter: ISubmitter | None = None
     octets: int = 0
     """How large the client has said that it will be (RFC 1870); 0 where it has not."""
-    recipients: list[Address] = field(default_factory=list)
-    destinations: list[Destination] = field(default_factory=list)
+    recipients: list[Recipient] = field(default_factory=list)
 
 
 class ILetter(Interface):
@@ -261,7 +268,7 @@ class IPostOffice(Interface):
         """The local account that ``reverse_path`` names, for peers that are believed without a password."""
 
     def letter(envelope: Envelope) -> ILetter:
-        """Begin a letter to all the destinations of ``envelope``."""
+        """Begin a letter to all the recipients of ``envelope``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,8 @@ class PostOffice:
     def letter(self, envelope: Envelope) -> ILetter:
         # By whichever way a letter comes to a mailbox, it comes there once; a way without a quota goes before others.
         mailboxes: dict[Path, Mailbox] = {}
-        for destination in envelope.destinations:
-            for mailbox in cast(Mailboxes, destination):
+        for recipient in envelope.recipients:
+            for mailbox in cast(Mailboxes, recipient.destination):
                 if mailbox.quota is None or mailbox.path not in mailboxes:
                     mailboxes[mailbox.path] = mailbox
         if envelope.submitter is not None:

@@ -193,8 +193,8 @@ class FakeLetter:
         self._content = [return_path(envelope.reverse_path)]
         self._header = HeaderFilter()
         self._drops: dict[Drop, Quota | None] = {}
-        for destination in envelope.destinations:
-            for drop, quota in cast(Any, destination):
+        for recipient in envelope.recipients:
+            for drop, quota in cast(Any, recipient.destination):
                 self._drops[drop] = self._drops.get(drop, quota) and quota
         if envelope.submitter is not None:
             self._drops[world.envoi[envelope.submitter.address.key]] = None

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
 from mailbe.durable import Parcel, Writer
+from mailbe.interfaces import IPostOffice, ISubmitter, Recipient
 from mailbe.maildata import Maildata
 from mailbe.postoffice import PostOffice
 from mailbe.rooms import Rooms
@@ -24,6 +25,11 @@ ALICE, BOB = Address("alice", "localhost"), Address("bob", "localhost")
 def at_once(work: Callable[[], T]) -> Deferred[T]:
     """An ``OffReactor`` that keeps everybody waiting."""
     return execute(work)
+
+
+def reached(office: IPostOffice, *addresses: Address, submitter: ISubmitter | None = None) -> list[Recipient]:
+    """The recipients of a letter, as RCPT makes them."""
+    return [Recipient(address, office.destination(address, submitter)) for address in addresses]
 
 
 class PromptWriter(Writer):

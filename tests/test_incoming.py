@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe.address import Address
 from mailbe.interfaces import Envelope
 from mailbe.smtp.incoming import Chunk, Incoming
 from mailbe.smtp.replies import Refusal
 from tests.fakes import FakePostOffice, World
+from tests.storage import ALICE, reached
 
 BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 MOST = 60
@@ -47,7 +47,7 @@ class Letters(SynchronousTestCase):
     def incoming(self, *, binary: bool = False) -> Incoming:
         self.world = World({"alice@localhost": b""})
         office = FakePostOffice(self.world)
-        envelope = Envelope(None, destinations=[office.destination(Address("alice", "localhost"), None)])
+        envelope = Envelope(None, recipients=reached(office, ALICE))
         return Incoming(office.letter(envelope), MOST, binary=binary)
 
     def ended(self, incoming: Incoming) -> Deferred[None]:

@@ -42,7 +42,7 @@ from mailbe.realm import Realm
 from mailbe.sent import avatar_id
 from mailbe.surrogate import surrogate
 from tests.fakes import FakePostOffice, FakeRealm, World
-from tests.storage import ALICE, BOB, Office, at_once
+from tests.storage import ALICE, BOB, Office, at_once, reached
 
 NOBODY = Address("nobody", "localhost")
 JOERG = Address("Jörg", "localhost")
@@ -60,9 +60,7 @@ class StoreContract:
 
     def deliver(self: Any, content: bytes, *recipients: Address, submitter: ISubmitter | None = None) -> str:
         envelope = Envelope(Address("s", "example"), submitter)
-        for recipient in recipients:
-            envelope.recipients.append(recipient)
-            envelope.destinations.append(self.office.destination(recipient, submitter))
+        envelope.recipients += reached(self.office, *recipients, submitter=submitter)
         letter = self.office.letter(envelope)
         verifyObject(ILetter, letter)
         for octet in range(0, len(content), 5):
@@ -83,8 +81,7 @@ class StoreContract:
 
     def refuse(self: Any, content: bytes, *recipients: Address) -> None:
         """A letter that is over a quota."""
-        destinations = [self.office.destination(recipient, None) for recipient in recipients]
-        letter = self.office.letter(Envelope(None, destinations=destinations))
+        letter = self.office.letter(Envelope(None, recipients=reached(self.office, *recipients)))
         letter.write(content)
         self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), OverQuota)
         letter.discard()
@@ -353,9 +350,7 @@ class StoreContract:
             self.assertIsNone(self.office.believed(address))
 
     def test_a_letter_that_goes_round_is_refused(self: Any) -> None:
-        envelope = Envelope(None)
-        envelope.destinations.append(self.office.destination(ALICE, None))
-        letter = self.office.letter(envelope)
+        letter = self.office.letter(Envelope(None, recipients=reached(self.office, ALICE)))
         letter.write(b"Received: x\r\n" * 101)
         self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), MailLoop)
         letter.discard()
@@ -528,9 +523,7 @@ class RealStores(StoreContract, SynchronousTestCase):
             if error is None:
                 self.deliver(content, ALICE, BOB)
                 continue
-            envelope = Envelope(Address("s", "example"))
-            envelope.destinations += [office.destination(address, None) for address in (BOB, ALICE)]
-            letter = office.letter(envelope)
+            letter = office.letter(Envelope(Address("s", "example"), recipients=reached(office, BOB, ALICE)))
             letter.write(content)
             self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), error)
             letter.discard()
@@ -549,18 +542,14 @@ class RealStores(StoreContract, SynchronousTestCase):
 
     def test_a_letter_that_is_given_up_leaves_nothing(self) -> None:
         for size in (10, 1_000_000):
-            envelope = Envelope(None)
-            envelope.destinations.append(self.office.destination(ALICE, None))
-            letter = self.office.letter(envelope)
+            letter = self.office.letter(Envelope(None, recipients=reached(self.office, ALICE)))
             letter.write(b"x" * size)
             letter.discard()
             letter.discard()
             self.assertEqual(self.stage.files(), [])
 
     def test_a_spool_that_is_full_refuses_the_letter_when_it_is_complete(self) -> None:
-        envelope = Envelope(None)
-        envelope.destinations.append(self.office.destination(ALICE, None))
-        letter = self.office.letter(envelope)
+        letter = self.office.letter(Envelope(None, recipients=reached(self.office, ALICE)))
 
         def full(descriptor: int, octets: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -20,7 +20,6 @@ from mailbe.address import Address
 from mailbe.conversation import Conversation
 from mailbe.dots import DotReader
 from mailbe.interfaces import (
-    Destination,
     Envelope,
     ILetter,
     IPostOffice,
@@ -29,6 +28,7 @@ from mailbe.interfaces import (
     MailLoop,
     NoSuchMailbox,
     OverQuota,
+    Recipient,
     RelayDenied,
     TryLater,
 )
@@ -241,8 +241,8 @@ class Session:
             raise
         room = self._office.room(destination, self.envelope.octets)
         if room is not None:
-            return self._take_when_there_is_room(room, self.envelope, recipient, destination)
-        return self._take(self.envelope, recipient, destination)
+            return self._take_when_there_is_room(room, self.envelope, Recipient(recipient, destination))
+        return self._take(self.envelope, Recipient(recipient, destination))
 
     async def data(self) -> Reply | None:
         """The letter itself. 250 is said when it is safe on the disk in every mailbox, or not at all.
@@ -369,15 +369,12 @@ class Session:
         self._journal.note(f"{letter.id}: {sender} to {len(envelope.recipients)} recipients")
         return reply(250, f"2.0.0 ok {letter.id}", effect=True)
 
-    async def _take_when_there_is_room(
-        self, room: Awaitable[None], envelope: Envelope, recipient: Address, destination: Destination
-    ) -> Reply:
+    async def _take_when_there_is_room(self, room: Awaitable[None], envelope: Envelope, recipient: Recipient) -> Reply:
         await room
-        return self._take(envelope, recipient, destination)
+        return self._take(envelope, recipient)
 
-    def _take(self, envelope: Envelope, recipient: Address, destination: Destination) -> Reply:
+    def _take(self, envelope: Envelope, recipient: Recipient) -> Reply:
         envelope.recipients.append(recipient)
-        envelope.destinations.append(destination)
         return RECIPIENT_OK
 
     def _sender(self, reverse_path: Address | None) -> ISubmitter | None:
@@ -440,7 +437,7 @@ class Session:
             protocol=keyword,
             id=letter.id,
             time=self._now(),
-            recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else None,
+            recipient=envelope.recipients[0].address if len(envelope.recipients) == 1 else None,
             priority=self.asked.priority,
         )
 
