@@ -240,6 +240,12 @@ class ILetter(Interface):
         :raises MailLoop, MailboxFull, OverQuota, TryLater: and then the letter is in no mailbox.
         """
 
+    def deliver_to_each() -> Awaitable[Sequence[OverQuota | None]]:
+        """The same, but leave those recipients out whose quota is used up, and say for each whether he was (RFC 2033).
+
+        :raises MailLoop, MailboxFull, TryLater: and then the letter is in no mailbox.
+        """
+
     def discard() -> None:
         """Forget the letter; what is left of it anywhere goes. Harmless after ``deliver``."""
 

@@ -38,7 +38,9 @@ from mailbe.interfaces import (
     ISubmitter,
     MailLoop,
     NoSuchMailbox,
+    OverQuota,
     Quota,
+    Recipient,
     RelayDenied,
     TryLater,
 )
@@ -160,20 +162,14 @@ class PostOffice:
         return None if account is None else self.submitter(account.address)
 
     def letter(self, envelope: Envelope) -> ILetter:
-        # By whichever way a letter comes to a mailbox, it comes there once; a way without a quota goes before others.
-        mailboxes: dict[Path, Mailbox] = {}
-        for recipient in envelope.recipients:
-            for mailbox in cast(Mailboxes, recipient.destination):
-                if mailbox.quota is None or mailbox.path not in mailboxes:
-                    mailboxes[mailbox.path] = mailbox
+        copies: Mailboxes = ()
         if envelope.submitter is not None:
-            copy = self._maildata.envoi(envelope.submitter.address)
-            mailboxes[copy] = Mailbox(copy, None)
+            copies = (Mailbox(self._maildata.envoi(envelope.submitter.address), None),)
         seconds, fraction = divmod(self._now(), 1)
         number = next(self._numbers)
         id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}R{self._run}.{self._host}"
         draft = Draft(self._spool / id, self._memory)
-        letter = Letter(id, draft, tuple(mailboxes.values()), self._writer, self._rooms)
+        letter = Letter(id, draft, envelope.recipients, copies, self._writer, self._rooms)
         letter.begin(envelope.reverse_path)
         return letter
 
@@ -216,11 +212,19 @@ class PostOffice:
 class Letter:
     """A letter on its way into mailboxes on this machine; see ``ILetter``."""
 
-    def __init__(self, id: str, draft: Draft, mailboxes: Mailboxes, writer: Writer, rooms: Rooms) -> None:
+    def __init__(
+        self,
+        id: str,
+        draft: Draft,
+        recipients: Sequence[Recipient],
+        copies: Mailboxes,
+        writer: Writer,
+        rooms: Rooms,
+    ) -> None:
         self.id = id
         self._draft = draft
-        self._mailboxes = tuple(mailbox.path for mailbox in mailboxes)
-        self._limited = _limited(mailboxes)
+        self._recipients = recipients
+        self._copies = copies
         self._writer = writer
         self._rooms = rooms
         self._header = HeaderFilter()
@@ -235,23 +239,68 @@ class Letter:
         self._store(self._header.feed(chunk))
 
     async def deliver(self) -> None:
+        self._complete()
+        mailboxes = self._reached_by(self._recipients)
+        if limited := _limited(mailboxes):
+            await self._see_room(limited)
+        await self._put_into(mailboxes)
+
+    async def deliver_to_each(self) -> list[OverQuota | None]:
+        self._complete()
+        outcome: list[OverQuota | None] = []
+        taken: list[Recipient] = []
+        for recipient in self._recipients:
+            try:
+                await self._see_room(_limited(cast(Mailboxes, recipient.destination)))
+            except OverQuota as error:
+                outcome.append(error)
+            else:
+                outcome.append(None)
+                taken.append(recipient)
+        if taken:
+            await self._put_into(self._reached_by(taken))
+        return outcome
+
+    def discard(self) -> None:
+        self._writer.discard(self._draft)
+
+    def _complete(self) -> None:
+        """It has come whole.
+
+        :raises MailLoop, TryLater:
+        """
         self._store(self._header.end())
         if self._failure is not None:
             raise self._failure
         if self._header.hops > MAX_HOPS:
             raise MailLoop
+
+    def _reached_by(self, recipients: Sequence[Recipient]) -> Mailboxes:
+        """The mailboxes of these recipients, and those of the sender's copies.
+
+        By whichever way a letter comes to a mailbox, it comes there once; a way without a quota goes before others.
+        """
+        mailboxes: dict[Path, Mailbox] = {}
+        for recipient in recipients:
+            for mailbox in cast(Mailboxes, recipient.destination):
+                if mailbox.quota is None or mailbox.path not in mailboxes:
+                    mailboxes[mailbox.path] = mailbox
+        mailboxes.update((copy.path, copy) for copy in self._copies)
+        return tuple(mailboxes.values())
+
+    async def _see_room(self, limited: list[Limited]) -> None:
+        """:raises OverQuota, TryLater:"""
+        if (looking := self._rooms.check(limited, self._draft.octets)) is not None:
+            await looking
+
+    async def _put_into(self, mailboxes: Mailboxes) -> None:
         octets = self._draft.octets
         surrogate = self._surrogate.end()
         told = "" if surrogate is None else f",U={surrogate}"
         name = f"{self.id}{told},S={octets},W={octets}"
-        if self._limited and (looking := self._rooms.check(self._limited, octets)) is not None:
-            await looking
-        await self._writer.store(Parcel(self._draft, name, self._mailboxes))
-        for mailbox, _ in self._limited:
+        await self._writer.store(Parcel(self._draft, name, tuple(mailbox.path for mailbox in mailboxes)))
+        for mailbox, _ in _limited(mailboxes):
             self._rooms.delivered(mailbox, octets)
-
-    def discard(self) -> None:
-        self._writer.discard(self._draft)
 
     def _store(self, chunk: bytes) -> None:
         if self._failure is not None:

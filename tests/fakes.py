@@ -43,6 +43,7 @@ from mailbe.interfaces import (
     NotAllDeleted,
     OverQuota,
     Quota,
+    Recipient,
     RegistrationClosed,
     RelayDenied,
     Terms,
@@ -192,25 +193,50 @@ class FakeLetter:
         self._world = world
         self._content = [return_path(envelope.reverse_path)]
         self._header = HeaderFilter()
-        self._drops: dict[Drop, Quota | None] = {}
-        for recipient in envelope.recipients:
-            for drop, quota in cast(Any, recipient.destination):
-                self._drops[drop] = self._drops.get(drop, quota) and quota
-        if envelope.submitter is not None:
-            self._drops[world.envoi[envelope.submitter.address.key]] = None
+        self._envelope = envelope
 
     def write(self, chunk: bytes) -> None:
         self._content.append(self._header.feed(chunk))
 
     async def deliver(self) -> None:
+        content = await self._complete()
+        drops = self._drops(self._envelope.recipients)
+        check_room(drops.items(), len(content))
+        self._put_into(drops, content)
+
+    async def deliver_to_each(self) -> list[OverQuota | None]:
+        content = await self._complete()
+        outcome: list[OverQuota | None] = []
+        for recipient in self._envelope.recipients:
+            try:
+                check_room(cast(Any, recipient.destination), len(content))
+                outcome.append(None)
+            except OverQuota as error:
+                outcome.append(error)
+        taken = [one for one, error in zip(self._envelope.recipients, outcome, strict=True) if error is None]
+        if taken:
+            self._put_into(self._drops(taken), content)
+        return outcome
+
+    async def _complete(self) -> bytes:
         await self._world.pace.wait()
         if self._header.hops > MAX_HOPS:
             raise MailLoop
         if self._world.failure is not None:
             raise self._world.failure
-        content = b"".join([*self._content, self._header.end()])
-        check_room(self._drops.items(), len(content))
-        for drop in self._drops:
+        return b"".join([*self._content, self._header.end()])
+
+    def _drops(self, recipients: Sequence[Recipient]) -> dict[Drop, Quota | None]:
+        drops: dict[Drop, Quota | None] = {}
+        for recipient in recipients:
+            for drop, quota in cast(Any, recipient.destination):
+                drops[drop] = drops.get(drop, quota) and quota
+        if self._envelope.submitter is not None:
+            drops[self._world.envoi[self._envelope.submitter.address.key]] = None
+        return drops
+
+    def _put_into(self, drops: Iterable[Drop], content: bytes) -> None:
+        for drop in drops:
             drop.letters[self.id] = content
 
     def discard(self) -> None:

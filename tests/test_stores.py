@@ -86,6 +86,16 @@ class StoreContract:
         self.failureResultOf(Deferred.fromCoroutine(letter.deliver()), OverQuota)
         letter.discard()
 
+    def deliver_to_each(
+        self: Any, content: bytes, *recipients: Address, submitter: ISubmitter | None = None
+    ) -> list[Any]:
+        envelope = Envelope(None, submitter, recipients=reached(self.office, *recipients, submitter=submitter))
+        letter = self.office.letter(envelope)
+        letter.write(content)
+        outcome = self.successResultOf(Deferred.fromCoroutine(letter.deliver_to_each()))
+        letter.discard()
+        return [error and type(error) for error in outcome]
+
     def counts(self: Any, *addresses: Address) -> list[int]:
         """How many letters each has."""
         counts = []
@@ -348,6 +358,19 @@ class StoreContract:
         self.assertEqual(self.office.believed(Address("Alice", "localhost")).address.key, ALICE.key)
         for address in (None, NOBODY, Address("alice", "elsewhere.example")):
             self.assertIsNone(self.office.believed(address))
+
+    def test_each_by_himself_gets_a_letter_or_has_no_room(self: Any) -> None:
+        self.limit(ALICE, Quota(letters=1))
+        self.assertEqual(self.deliver_to_each(b"a\r\n", ALICE, BOB), [None, None])
+        self.assertEqual(self.deliver_to_each(b"b\r\n", BOB, ALICE, BOB), [None, OverQuota, None])
+        self.assertEqual(self.counts(ALICE, BOB), [1, 2])
+
+    def test_where_nobody_has_room_the_sender_has_no_copy_either(self: Any) -> None:
+        _, alice, _ = self.realm.requestAvatar(b"alice@localhost", None, ISubmitter)
+        self.limit(BOB, Quota(octets=5))
+        self.assertEqual(self.deliver_to_each(b"a\r\n", BOB, submitter=alice), [OverQuota])
+        maildrop, _ = self.open(ALICE, sent=True)
+        self.assertEqual((self.counts(BOB), list(maildrop.sizes)), ([0], []))
 
     def test_a_letter_that_goes_round_is_refused(self: Any) -> None:
         letter = self.office.letter(Envelope(None, recipients=reached(self.office, ALICE)))

@@ -1,13 +1,14 @@
 """LMTP: another mail server hands us letters, and is told of each recipient by itself (RFC 2033).
 
 It is SMTP but for the greeting, and for what is said behind a letter: one reply for each recipient that was taken, in
-their order. Delivery to all of them is one thing here, so these replies are all the same.
+their order. So whose quota is used up by then does not keep the others from their letter; what else can go wrong goes
+wrong for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from dataclasses import replace
+from collections.abc import Awaitable, Iterable
+from typing import cast
 
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -41,18 +42,34 @@ class Lmtp(Session):
 
     async def _outcome(self, envelope: Envelope, letter: ILetter, complete: Awaitable[None]) -> Reply | None:
         try:
-            said = await super()._outcome(envelope, letter, complete)
+            await complete
+            outcome = await letter.deliver_to_each()
         except PeerGone:
             raise
         except Exception:
-            said = self._wire.reply_to(Failure())
-        if said is None:
-            return None
-        assert isinstance(said.octets, bytes)
-        return replace(said, octets=said.octets * len(envelope.recipients))
+            return _together([self._refused(Failure())] * len(envelope.recipients))
+        finally:
+            letter.discard()
+        refused = [None if error is None else self._refused(Failure(error)) for error in outcome]
+        if None not in refused:
+            return _together(refused)
+        delivered = self._delivered(envelope, letter, refused.count(None))
+        return _together([each or delivered for each in refused])
+
+    def _refused(self, failure: Failure) -> Reply:
+        said = self._wire.reply_to(failure)
+        assert said is not None  # as it is where the client has gone
+        return said
 
     def _delay(self) -> float:
         return 0.0  # who hands letters over has asked for nobody by himself
+
+
+def _together(replies: Iterable[Reply | None]) -> Reply:
+    """One reply of those to each recipient."""
+    each = [reply for reply in replies if reply is not None]
+    octets = b"".join(cast(bytes, reply.octets) for reply in each)
+    return Reply(octets, error=all(reply.error for reply in each), effect=any(reply.effect for reply in each))
 
 
 _SMTP_ONLY = (b"HELO", b"HELLO", b"EHLO", b"AUTH")

@@ -365,8 +365,12 @@ class Session:
             await letter.deliver()
         finally:
             letter.discard()
+        return self._delivered(envelope, letter, len(envelope.recipients))
+
+    def _delivered(self, envelope: Envelope, letter: ILetter, recipients: int) -> Reply:
+        """It is safe in the mailboxes of so many of them."""
         sender = str(envelope.reverse_path or "<>").encode("ascii", "backslashreplace").decode()
-        self._journal.note(f"{letter.id}: {sender} to {len(envelope.recipients)} recipients")
+        self._journal.note(f"{letter.id}: {sender} to {recipients} recipients")
         return reply(250, f"2.0.0 ok {letter.id}", effect=True)
 
     async def _take_when_there_is_room(self, room: Awaitable[None], envelope: Envelope, recipient: Recipient) -> Reply:
