@@ -256,17 +256,16 @@ def offered(found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         yield f"| {kind} | {' | '.join(found)} |"
         yield "|---" * (1 + len(found)) + "|"
         for keyword in keywords:
-            those = [
-                {
-                    word
-                    for each in whole["listeners"]
-                    if _is_pop3(each["name"]) == (kind == "CAPA")
-                    for word in each["offers"]
-                }
-                for whole in found.values()
-            ]
-            yield f"| {keyword} | {' | '.join('yes' if keyword in words else '' for words in those)} |"
+            cells = [_where(whole, keyword, pop3=kind == "CAPA") for whole in found.values()]
+            yield f"| {' | '.join([keyword, *cells])} |"
         yield ""
+
+
+def _where(whole: Mapping[str, Any], keyword: str, *, pop3: bool) -> str:
+    """On which listeners a keyword is offered: yes, if on all that have no TLS at the beginning."""
+    those = [each for each in whole["listeners"] if _is_pop3(each["name"]) == pop3 and not each["name"].endswith("s")]
+    names = [each["name"] for each in those if keyword in each["offers"]]
+    return "yes" if len(names) == len(those) > 0 else ", ".join(names)
 
 
 def _is_pop3(listener: str) -> bool:
@@ -280,15 +279,23 @@ def table(found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     rules: dict[tuple[str, ...], None] = {}
     for whole in found.values():
         those = [check for check in whole["checks"] if not ABOUT_SAFETY.search(check["name"])]
-        rules |= dict.fromkeys(tuple(check[key] for key in RULE) for check in those)
+        rules |= dict.fromkeys(map(_row, those))
     for rule in rules:
-        cells = []
-        for whole in found.values():
-            own = [check for check in whole["checks"] if tuple(check[key] for key in RULE) == rule]
-            verdicts = dict.fromkeys(check["verdict"] for check in own if check["verdict"] != "skipped")
-            cells.append(", ".join(verdicts) or "-")
+        cells = [_came_out([check for check in whole["checks"] if _row(check) == rule]) for whole in found.values()]
         if any(word in cell for cell in cells for word in ("failed", "absent", "unclear")):
             yield f"| {' | '.join([*rule, *cells])} |"
+
+
+def _row(check: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(check[key] for key in RULE)
+
+
+def _came_out(checks: Sequence[Mapping[str, str]]) -> str:
+    """How one rule came out on the listeners of a server: what is not offered is not broken."""
+    verdicts = dict.fromkeys(check["verdict"] for check in checks if check["verdict"] != "skipped")
+    if verdicts:
+        return ", ".join(verdicts)
+    return "not offered" if any(check["reason"].endswith("is not offered") for check in checks) else "-"
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import socket
 import sys
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import ClassVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import cli
-from mailbe.conform import door, mailbox
+from mailbe.conform import copies, door, mailbox
 from mailbe.conform import find as finding
 from mailbe.conform import run as running
 from mailbe.conform.checks import TABLE, smtp_future
@@ -27,22 +28,26 @@ from mailbe.conform.find import Request, Unreachable, find
 from mailbe.conform.rules import Level, Rule, Verdict
 from mailbe.conform.run import LeftBehind, Result, Run
 from mailbe.conform.sasl import Login
-from tests.model import ADDRESS, PASSWORD, USER, Fault, Model
-from tests.model.faults import ROWS, UNTRIED, Row, smtp, wrong
+from tests.model import ADDRESS, COPIES, PASSWORD, USER, Fault, Model
+from tests.model.faults import ROWS, UNTRIED, Row, can, smtp, wrong
 
 
 def family(rule: Rule) -> str:
     return rule.check.__module__.rpartition(".")[2]
 
 
+def no_progress(done: int, whole: int) -> None:
+    pass
+
+
 class ConformCase(SynchronousTestCase):
     def setUp(self) -> None:
         # Nothing here takes long that comes at all.
-        self.patch(running, "ARRIVAL", 1.5)
+        self.patch(running, "ARRIVAL", 3)
         self.patch(running, "LAST_ARRIVAL", 0.5)
         self.patch(mailbox, "PAUSE", 0.05)
         self.patch(door, "PAUSE", 0.1)
-        self.patch(smtp_future, "HOLD", 1)
+        self.patch(smtp_future, "HOLD", 2)
         self._folder = Path(self.mktemp()).resolve()
         self._folder.mkdir(parents=True)
 
@@ -58,7 +63,7 @@ class ConformCase(SynchronousTestCase):
     def check(self, model: Model, rules: list[Rule], ports: tuple[str, ...] = Row.ports) -> list[Result]:
         """Make these checks; whether the letters could be deleted does not matter."""
         request = self.request(model, ports)
-        run = Run(request, find(request), lambda done, whole: None, rules)
+        run = Run(request, find(request), no_progress, rules)
         run.prepare()
         with contextlib.suppress(LeftBehind):
             run.go()
@@ -121,6 +126,20 @@ class AServerWithoutAFault(ConformCase):
         self.assertEqual(set(self.model.letters), {"of-a-stranger"})
         self.assertNotIn("of-a-stranger", self.model.retrieved)
 
+    def test_it_is_not_taken_for_mailbe(self) -> None:
+        """Of whose copies the maildrop has a name that would be a failed log-in here."""
+        self.assertEqual(set(self.model.names), {USER, ""})
+
+    def test_each_listener_is_judged_by_its_own_offers(self) -> None:
+        verdicts = {(result.listener, result.rule.name): result for result in self.results}
+        for name in ("success-is-reported", "deliverby-is-taken", "a-letter-is-held-for-a-time"):
+            self.assertEqual(verdicts["submission", name].verdict, Verdict.PASSED)
+            self.assertRegex(verdicts["smtp", name].reason, r"\A[A-Z]+ is not offered\Z")
+        refused = verdicts["smtp", "parameters-of-extensions-that-are-not-offered"].dialogue.lines
+        for parameter in ("RET=HDRS ENVID=conform", "NOTIFY=NEVER", "BY=3600;N", "HOLDFOR=60"):
+            [at] = [at for at, line in enumerate(refused) if line.endswith(f"> {parameter}")]
+            self.assertEqual(refused[at + 1], "S: 555 5.0.0 what?")
+
     def test_only_our_own_address_and_reserved_names_are_asked_for(self) -> None:
         for recipient in self.model.recipients:
             self.assertRegex(recipient.lower(), r"(@model\.test|\.invalid|^postmaster)$")
@@ -136,7 +155,59 @@ class AServerWithoutAFault(ConformCase):
         self.assertIn("PASS ****", said)
 
 
+class CopiesOfWhatWasSent(ConformCase):
+    """They are deleted, too, where the server is one that is known to keep them in a maildrop."""
+
+    def run_on(self, fault: Fault) -> tuple[Model, list[Result]]:
+        model = self.serve(fault)
+        model.copies["of-a-stranger"] = b"Subject: private\r\n\r\nNothing for you.\r\n"
+        names = ("dots-are-transparent", "success-is-reported", "quit-deletes-what-is-marked")
+        return model, self.check(model, [rule for rule in TABLE if rule.name in names])
+
+    def test_none_is_left_and_nobody_elses_is_read(self) -> None:
+        model, results = self.run_on(can("IMPLEMENTATION mailbe-1.2.3", without="IMPLEMENTATION"))
+        self.assertIn(Verdict.PASSED, [result.verdict for result in results if result.listener == "submission"])
+        self.assertEqual(model.letters, {})
+        self.assertEqual(set(model.copies), {"of-a-stranger"})
+        self.assertNotIn("of-a-stranger", model.retrieved)
+        self.assertEqual(model.failures, [])
+
+    def test_no_letter_is_sent_where_they_could_not_be_deleted(self) -> None:
+        fault = can("IMPLEMENTATION mailbe-1.2.3", without="IMPLEMENTATION")
+        model, results = self.run_on(replace(fault, pop3={f"USER {re.escape(COPIES)}": "-ERR [AUTH] no"}))
+        self.assertEqual((model.letters, set(model.copies)), ({}, {"of-a-stranger"}))
+        reasons = {result.reason for result in results if result.rule.name == "dots-are-transparent"}
+        [reason] = reasons
+        self.assertIn("the copy that the server keeps of it could not be deleted again", reason)
+
+    def test_how_their_maildrop_is_named(self) -> None:
+        ours = {"IMPLEMENTATION": ["mailbe-0.1"]}
+        for user, name in {
+            "alice": "alice+envoi",
+            "alice@model.test": "alice+envoi@model.test",
+            '"a b"@model.test': '"a b+envoi"@model.test',
+        }.items():
+            self.assertEqual(copies.of(Login(user, "x"), ours), Login(name, "x"))
+        for words in ([], ["mailbeat-2"], ["Dovecot"]):
+            self.assertIsNone(copies.of(Login("alice", "x"), {"IMPLEMENTATION": words}))
+        self.assertIsNone(copies.of(Login("alice", "x"), {}))
+
+
 class Judging(ConformCase):
+    def test_a_report_that_does_not_come_is_unclear_and_told(self) -> None:
+        model = self.serve(wrong("reports-nothing"))
+        request = self.request(model)
+        run = Run(request, find(request), no_progress, [rule for rule in TABLE if rule.name == "success-is-reported"])
+        run.prepare()
+        with self.assertRaises(LeftBehind) as caught:
+            run.go()
+        self.assertIn("0 letters of this run are left, and 1 have not come yet", str(caught.exception))
+        [result] = [result for result in run.results if result.listener == "submission"]
+        self.assertEqual(
+            (result.verdict, result.reason), (Verdict.UNCLEAR, "after 3 s 1 of 2 letters were in the maildrop")
+        )
+        self.assertEqual(model.letters, {})
+
     def test_what_was_broken_off_is_not_called_kept(self) -> None:
         rules = [rule for rule in TABLE if rule.name in ("dots-are-transparent", "noop-changes-nothing")]
 
@@ -155,17 +226,31 @@ class Judging(ConformCase):
     def test_silence_is_no_fault(self) -> None:
         rules = [rule for rule in TABLE if rule.name == "noop-says-ok"]
         request = self.request(self.serve(wrong("is-silent")), seconds=0.5)
-        run = Run(request, find(request), lambda done, whole: None, rules)
+        run = Run(request, find(request), no_progress, rules)
         run.prepare()
         run.go()
         self.assertEqual([result.verdict for result in run.results], [Verdict.UNCLEAR])
         self.assertIn("no answer to NOOP", run.results[0].reason)
 
+    def test_the_pace_of_login_delay_is_kept(self) -> None:
+        drop = find(self.request(self.serve())).drop
+        assert drop is not None
+        slept: list[float] = []
+        way = door.Door(drop, Login(USER, PASSWORD), slept.append)
+        way.wait()
+        self.assertEqual(slept, [])
+        way.delay = 60
+        way.to(Login(COPIES, PASSWORD)).wait()
+        way.wait()
+        # Whose maildrop was not opened yet need not wait; who comes again does, and for a log-in's time more.
+        self.assertEqual(slept[0], 0)
+        self.assertGreater(slept[1], 60)
+
     def test_a_log_in_that_fails_is_tried_once(self) -> None:
         model = self.serve()
         request = replace(self.request(model), login=Login(USER, "something else"))
         with self.assertRaises(Unreachable) as caught:
-            Run(request, find(request), lambda done, whole: None).prepare()
+            Run(request, find(request), no_progress).prepare()
         self.assertIn("submission: the log-in of alice was answered 535", str(caught.exception))
         self.assertEqual(len(model.failures), 1)
 
@@ -179,7 +264,7 @@ class Judging(ConformCase):
             model = self.serve(fault)
             request = self.request(model, ports=(name,))
             with self.assertRaises(Unreachable) as caught:
-                Run(request, find(request), lambda done, whole: None).prepare()
+                Run(request, find(request), no_progress).prepare()
             self.assertIn("offers no TLS", str(caught.exception))
 
     def test_a_certificate_of_somebody_else_is_refused(self) -> None:
@@ -316,5 +401,5 @@ class TheCommand(ConformCase):
     def test_letters_that_stay_are_told(self) -> None:
         status = self.run_command(wrong("deletes-nothing"), "dots-are-transparent")
         self.assertEqual(status, 1)
-        sign = r"letters of this run are left, .* with conform-[0-9a-f]{16} in the Subject\n\Z"
+        sign = r"letters of this run are left, .* with conform-[0-9a-f]{16} in them\n\Z"
         self.assertRegex(self.err.getvalue(), sign)

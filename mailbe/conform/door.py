@@ -15,6 +15,7 @@ from mailbe.conform.wire import Dialogue, Lost, Route, shown
 TRIES = 8  # at a maildrop that another session holds
 TRIES_WITHOUT_A_REASON = 3  # where the answer does not say that it does, but we were let in before
 PAUSE = 1.0  # seconds between them
+GRACE = 1.0  # seconds that a log-in may take: LOGIN-DELAY counts from its end, and we from its beginning
 LATER = re.compile(rb"-ERR \[(?:IN-USE|LOGIN-DELAY|SYS/TEMP)[\]/]", re.IGNORECASE)
 
 
@@ -94,6 +95,12 @@ class Door:
             self._sleep(max(PAUSE, self.delay))
         raise NoEntry(shown(status))
 
+    def to(self, login: sasl.Login) -> Door:
+        """The way into another maildrop by the same listener."""
+        other = Door(self.drop, login, self._sleep)
+        other.delay = self.delay
+        return other
+
     def beside(self, drop: Drop) -> Door:
         """The way into the same maildrop by another listener, at the same pace."""
         self.leave()
@@ -103,7 +110,8 @@ class Door:
 
     def wait(self) -> None:
         """Until another log-in is allowed."""
-        self._sleep(max(0.0, self._last + self.delay - time.monotonic()))
+        if self.delay:
+            self._sleep(max(0.0, self._last + self.delay + GRACE - time.monotonic()))
         self._last = time.monotonic()
 
     def log_in(self, wire: Pop3Wire) -> bytes:
@@ -113,7 +121,7 @@ class Door:
         """
         capabilities = self.drop.capabilities
         if capabilities and "USER" not in capabilities and capabilities.get("SASL"):
-            return wire.auth(mechanism(capabilities), self.who(wire))
+            return wire.auth(sasl.chosen(capabilities["SASL"]), self.who(wire))
         status = wire.say(f"USER {self.login.user}")
         return wire.say(f"PASS {self.login.password}", "PASS ****") if positive(status) else status
 
@@ -170,14 +178,3 @@ def depart(wire: Pop3Wire) -> None:
         pass
     finally:
         wire.close()
-
-
-def mechanism(capabilities: Capabilities) -> str:
-    """The first of the SASL mechanisms offered that we know.
-
-    :raises Unclear:
-    """
-    known = [name for name in sasl.MECHANISMS if name in [word.upper() for word in capabilities.get("SASL", [])]]
-    if not known:
-        raise Unclear("no mechanism of SASL is offered that is known to this program")
-    return known[0]

@@ -13,9 +13,9 @@ from mailbe.conform import sasl
 from mailbe.conform.door import Door, Drop, NoEntry, depart
 from mailbe.conform.letters import Post
 from mailbe.conform.pop3 import Pop3Wire, positive
-from mailbe.conform.rules import Unclear
-from mailbe.conform.sender import Site, Smtp, mechanism
-from mailbe.conform.smtp import SmtpWire
+from mailbe.conform.rules import Skip, Unclear
+from mailbe.conform.sender import Site, Smtp
+from mailbe.conform.smtp import Offers, SmtpWire
 from mailbe.conform.wire import Dialogue, Lost, Route, shown
 
 STANDARD = {"smtp": 25, "submission": 587, "submissions": 465, "pop3": 110, "pop3s": 995}
@@ -164,6 +164,7 @@ def survey(site: Site, post: Post, login: sasl.Login, *, plaintext: bool) -> Non
     try:
         wire = at.connect()
         site.plain = site.offers = wire.hello()
+        site.in_tls = _in_tls(at)
         refusal = _refusal(at, wire)
         wire.quit()
         if not refusal:
@@ -174,7 +175,7 @@ def survey(site: Site, post: Post, login: sasl.Login, *, plaintext: bool) -> Non
             site.why_not = refusal
             return
         _check_privacy(site.route, tls=wire.tls, local=site.local, plaintext=plaintext)
-        reply = wire.auth(mechanism(offers), at.who(wire))
+        reply = wire.auth(sasl.chosen(offers["AUTH"]), at.who(wire))
         if reply.code != "235":
             raise Unreachable(f"{site.name}: the log-in of {login.user} was answered {reply}")
         site.offers, site.secured = offers, True
@@ -184,6 +185,13 @@ def survey(site: Site, post: Post, login: sasl.Login, *, plaintext: bool) -> Non
         raise Unreachable(f"{site.name}: {error}") from error
     finally:
         at.close()
+
+
+def _in_tls(at: Smtp) -> Offers:
+    try:
+        return at.in_tls().hello()
+    except (Skip, Lost, Unclear):
+        return {}
 
 
 def _refusal(at: Smtp, wire: SmtpWire) -> str:

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 from mailbe.conform.rules import Skip
 
-FIELD = b"Mailbe-Conform"
+FIELD = b"Mailbe-Conform"  # in the header of each; a report has it in its body at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Post:
         """:param why_not: why a letter could not be deleted again; empty where it could."""
         self.address = address
         self.run = f"conform-{secrets.token_hex(8)}"
-        self.accepted: set[str] = set()
-        """The tokens of letters that a server has said it will deliver."""
+        self.accepted: dict[str, int] = {}
+        """The tokens of letters that a server has said it will deliver, and how many with each have to come."""
         self.given = 0
         """How many tokens were."""
         self._guesser = ""

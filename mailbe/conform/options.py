@@ -6,6 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
+from mailbe.arguments import number
+
 PORTS = ("smtp", "submission", "submissions", "pop3", "pop3s")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
 
@@ -15,7 +17,7 @@ def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     made = kinds.add_parser(
         "conform",
         help="see whether a mail server keeps the RFCs",
-        description="Hold some 250 conversations with a mail server, each judged by a section of an RFC. It "
+        description="Hold some 400 conversations with a mail server, each judged by a section of an RFC. It "
         "sends letters from an address on the server to the same address, and deletes them again; nobody else's mail "
         "is read, and none goes to other hosts. The exit status is 1 if a MUST is broken.",
     )
@@ -25,7 +27,7 @@ def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     made.add_argument("--password-stdin", action="store_true", help="read the password from stdin: one line")
     for name in PORTS:
         tls = ", in TLS from the first octet" if name.endswith("s") else ""
-        made.add_argument(f"--{name}", type=_port, metavar="PORT", help=f"the port of {name}{tls}")
+        made.add_argument(f"--{name}", type=number(1, 65535), metavar="PORT", help=f"the port of {name}{tls}")
     made.add_argument("--ca", type=Path, metavar="FILE", help="trust this authority, as PEM, and no other")
     made.add_argument("--unverified", action="store_true", help="take any certificate, as on this machine itself")
     made.add_argument("--plaintext", action="store_true", help="say the password without TLS, too")
@@ -50,12 +52,6 @@ def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text[:60]!a} is no host")
     return text
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text[:40]!a} is no port")
-    return int(text)
 
 
 def _address(text: str) -> str:

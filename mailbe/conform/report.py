@@ -116,9 +116,9 @@ def print_json(request: Request, found: Found, results: Sequence[Result], file: 
 
 
 def _offers(found: Found) -> Iterator[tuple[Site | Drop, dict[str, list[str]]]]:
-    """Each listener, and what it offers before or after log-in."""
+    """Each listener, and all that it offers, be it before TLS or after log-in."""
     for site in (*found.sites, *found.sites_in_tls):
-        yield site, site.plain | site.offers
+        yield site, site.plain | site.in_tls | site.offers
     if found.drop is not None:
         yield found.drop, found.drop.plain | found.drop.capabilities
     if found.drop_in_tls is not None and found.drop_in_tls is not found.drop:

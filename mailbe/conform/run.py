@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from mailbe.conform import copies
 from mailbe.conform.checks import TABLE
 from mailbe.conform.door import Door, Drop, NoEntry
 from mailbe.conform.find import Found, Request, survey, survey_drop
@@ -21,6 +23,8 @@ from mailbe.conform.wire import Dialogue, Lost
 
 ARRIVAL = 60.0  # seconds in which a letter to ourselves should have come
 LAST_ARRIVAL = 20.0  # seconds in which those that are not looked for any more are waited for, to delete them
+_UNREADABLE = (Lost, Unclear, NoEntry, ValueError)
+"""What stands in the way of reading a maildrop."""
 _Value = TypeVar("_Value")
 SPECIMENS = (
     b"Short.\r\n",
@@ -72,6 +76,8 @@ class Run:
         self._door = Door(found.drop, request.login) if found.drop else None
         self._post = Post(request.address, "" if found.drop else "without POP3 the letter could not be deleted again")
         self._mailbox = Mailbox(self._door, self._post.run) if self._door else None
+        self._copies: Mailbox | None = None
+        """Of what we have sent, where the server keeps them."""
         self._waiting: list[tuple[Result, Steps, Awaited, Smtp]] = []
         self._specimens: list[Letter] = []
         self._in_utf8: Letter | None = None
@@ -86,10 +92,17 @@ class Run:
             survey(site, self._post, request.login, plaintext=request.plaintext)
         if self._door and self._mailbox:
             survey_drop(self._door, plaintext=request.plaintext)
+            if login := copies.of(request.login, self._door.drop.capabilities):
+                self._copies = Mailbox(self._door.to(login), self._post.run)
             try:
                 self._mailbox.begin()
-            except (Lost, Unclear, NoEntry, ValueError) as error:
+            except _UNREADABLE as error:
                 self._post.why_not = f"without UIDL the letter could not be found and deleted again ({error})"
+            try:
+                if self._copies:
+                    self._copies.begin()
+            except _UNREADABLE as error:
+                self._post.why_not = f"the copy that the server keeps of it could not be deleted again ({error})"
 
     def go(self) -> None:
         """Make all checks. Whatever happens, our letters are deleted at the end.
@@ -177,7 +190,7 @@ class Run:
             awaited = [entry[2] for entry in waiting] + [Awaited(letter.token) for letter in specimens]
             try:
                 stored = self._mailbox.gather(awaited, ARRIVAL)
-            except (Lost, Unclear, NoEntry, ValueError) as error:
+            except _UNREADABLE as error:
                 why = str(error)
         for result, steps, one, _ in waiting:
             if one.token not in stored:
@@ -212,14 +225,21 @@ class Run:
     def _clean(self) -> None:
         if not (self._mailbox and self._post.given):
             return
-        sign = f"with {self._post.run} in the Subject"
+        sign = f"with {self._post.run} in them"
+        late = left = 0
+        why = ""
         try:
-            accepted = [Awaited(token) for token in self._post.accepted]
-            come = self._mailbox.gather(accepted, LAST_ARRIVAL)
-            left = self._mailbox.clean()
-        except (Lost, Unclear, NoEntry, ValueError) as error:
-            raise LeftBehind(f"letters of this run may be left, {sign}: {error}") from error
-        late = sum(not stored for stored in come.values())
+            come = self._mailbox.gather(itertools.starmap(Awaited, self._post.accepted.items()), LAST_ARRIVAL)
+            late = sum(max(0, count - len(come[token])) for token, count in self._post.accepted.items())
+        except _UNREADABLE as error:
+            why = str(error)
+        for mailbox in filter(None, (self._mailbox, self._copies)):
+            try:
+                left += mailbox.clean()
+            except _UNREADABLE as error:
+                why = str(error)
+        if why:
+            raise LeftBehind(f"letters of this run may be left, {sign}: {why}")
         if left or late:
             raise LeftBehind(f"{left} letters of this run are left, and {late} have not come yet, {sign}")
 

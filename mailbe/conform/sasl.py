@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,6 +88,21 @@ MECHANISMS: dict[str, Callable[[Login], Client]] = {
     "SCRAM-SHA-256": partial(scram, digest="sha256", plus=False),
     "SCRAM-SHA-256-PLUS": partial(scram, digest="sha256", plus=True),
 }
+
+
+WRONG = "this-is-not-the-password"  # always the same: a server may count different ones as guesses
+
+
+def chosen(words: Iterable[str]) -> str:
+    """The mechanism to log in by: the first of ours that is among those offered.
+
+    :raises Unclear: none is.
+    """
+    offered = {word.upper() for word in words}
+    for name in MECHANISMS:
+        if name in offered:
+            return name
+    raise Unclear("no mechanism of SASL is offered that is known to this program")
 
 
 def answer(client: Client, challenge: bytes) -> bytes:

@@ -21,6 +21,8 @@ class Site:
     """Whether it is on this machine."""
     plain: Offers = field(default_factory=dict)
     """What it offers before TLS and log-in."""
+    in_tls: Offers = field(default_factory=dict)
+    """What it offers in TLS, before log-in; nothing where there is none."""
     offers: Offers = field(default_factory=dict)
     """What it offers where a letter can be sent."""
     secured: bool = False
@@ -85,7 +87,7 @@ class Smtp:
         if not self.site.secured:
             return self.hello()
         wire = self.safe()
-        reply = wire.auth(mechanism(self.site.offers), self.who(wire))
+        reply = wire.auth(sasl.chosen(self.site.offers.get("AUTH", [])), self.who(wire))
         if reply.code != "235":
             raise Unclear(f"the log-in was answered {reply}")
         return wire
@@ -122,18 +124,19 @@ class Smtp:
         wire.quit()
         return reply
 
-    def deliver(self, wire: SmtpWire, letter: Letter) -> Reply:
+    def deliver(self, wire: SmtpWire, letter: Letter, comes: int = 1) -> Reply:
         """Say DATA and the letter, in a transaction that has its recipient.
 
+        :param comes: how many come of it: two, where a report was asked for.
         :raises Lost, Unclear:
         """
         wire.need("354", "DATA")
-        return self.noted(letter, wire.content(letter.octets))
+        return self.noted(letter, wire.content(letter.octets), comes)
 
-    def noted(self, letter: Letter, reply: Reply) -> Reply:
+    def noted(self, letter: Letter, reply: Reply, comes: int = 1) -> Reply:
         """The reply to a letter, which may be on its way to us now."""
         if reply.code == "250":
-            self.post.accepted.add(letter.token)
+            self.post.accepted[letter.token] = self.post.accepted.get(letter.token, 0) + comes
         return reply
 
     def taken(self, reply: Reply) -> Reply:
@@ -163,14 +166,3 @@ class Smtp:
         """Leave all connections."""
         for wire in self._wires:
             wire.close()
-
-
-def mechanism(offers: Offers) -> str:
-    """The first of the mechanisms offered that we know.
-
-    :raises Unclear:
-    """
-    known = [name for name in sasl.MECHANISMS if name in [word.upper() for word in offers.get("AUTH", [])]]
-    if not known:
-        raise Unclear("no mechanism of AUTH is offered that is known to this program")
-    return known[0]

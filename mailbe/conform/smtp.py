@@ -108,6 +108,16 @@ class SmtpWire(Wire):
             raise Differs(wanted or _words(codes), self.sent, str(reply))
         return reply
 
+    def want_no_data(self, line: str | None = "DATA") -> None:
+        """See that DATA is refused: at once, or when a lone dot has come (RFC 5321 3.3).
+
+        :param line: ``None`` where it was said in a group.
+        :raises Differs, Silence:
+        """
+        if self.judged("354 5", "503 or 554", line).code == "354":
+            self.send(b".\r\n")
+            self.judged("4 5", "a refusal, as there is nobody to deliver to")
+
     def need(self, codes: str, line: str | bytes, masked: str = "") -> Reply:
         """Say a line on the way to what is judged.
 

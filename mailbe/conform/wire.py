@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mailbe.conform.rules import Unclear
+from mailbe.conform.rules import Differs, Unclear
 
 SHOWN = 200  # octets of a line in a dialogue
 SHOWN_LINES = 12  # lines of one thing said
-MASK = "****"
 
 
 class Lost(Exception):
@@ -106,11 +105,6 @@ class Wire:
         self.dialogue.note(f"TLS, {self._socket.version()}")
 
     @property
-    def unread(self) -> bytes:
-        """What has come and was not asked for."""
-        return bytes(self._read)
-
-    @property
     def certificate(self) -> bytes:
         """The server's, as DER; empty without TLS."""
         return (self._socket.getpeercert(binary_form=True) or b"") if isinstance(self._socket, ssl.SSLSocket) else b""
@@ -169,16 +163,19 @@ class Wire:
             self._more()
         return self._read.startswith(octets)
 
-    def ended(self) -> bool:
-        """Whether the server hangs up, and says nothing before.
+    def check_end(self) -> None:
+        """See that the server hangs up, and says nothing before.
 
-        :raises Silence:
+        :raises Differs:
         """
         try:
             self._more()
         except Lost:
-            return not self._read
-        return False
+            if not self._read:
+                return
+        except Silence:
+            pass
+        raise Differs("the end of the connection", self.sent, shown(bytes(self._read)) or "the connection stays")
 
     def _more(self) -> None:
         with self._failing():

@@ -61,16 +61,20 @@ class Conformance(EndToEndTestCase):
         self.assertEqual(process.returncode, 0)
         with maildrop(server.pop3, ALICE) as pop3:
             self.assertEqual(pop3.stat()[0], 1)
+        self.assertEqual(server.letters("envoi", ALICE), [])
 
     def test_a_run_that_is_broken_off_leaves_nothing(self) -> None:
         server = self.serve()
         with started(server) as process:
-            eventually(lambda: len(server.letters("reception", ALICE)) > 8, "some letters have come", 60)
+            eventually(
+                lambda: len(server.letters("envoi", ALICE)) > 8, "some letters were submitted, and have come", 60
+            )
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=SECONDS)
         self.assertEqual((process.returncode, err), (1, "mailbe: broken off\n"))
         self.assertIn("RFC 5321", out)
-        self.assertEqual(server.letters("reception", ALICE), [])
+        for kind in ("reception", "envoi"):
+            self.assertEqual(server.letters(kind, ALICE), [])
 
     def test_the_ports_are_found(self) -> None:
         """With none given: those of the host that is asked, or one line that says that there are none."""

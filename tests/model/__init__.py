@@ -5,6 +5,6 @@ asks for. It is no model in any other way.
 """
 
 from tests.model.server import Model
-from tests.model.talk import ADDRESS, PASSWORD, USER, Fault
+from tests.model.talk import ADDRESS, COPIES, PASSWORD, USER, Fault
 
-__all__ = ["ADDRESS", "PASSWORD", "USER", "Fault", "Model"]
+__all__ = ["ADDRESS", "COPIES", "PASSWORD", "USER", "Fault", "Model"]

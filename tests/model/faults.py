@@ -37,6 +37,10 @@ def can(*more: str, without: str = "-") -> Fault:
     return Fault(capabilities=lambda known: [*(word for word in known if word.split()[0] != without), *more])
 
 
+def reports(old: bytes, new: bytes) -> Fault:
+    return Fault(reports=instead(old, new))
+
+
 @dataclass(frozen=True)
 class Row:
     """A fault, and the checks that find it."""
@@ -95,6 +99,7 @@ ROWS = {
         Row(smtp({"EXPN.*": "250 <alice@model.test>"}), "commands-that-nobody-needs-to-have-are-listed"),
         Row(offers(without="HELP"), "commands-that-nobody-needs-to-have-are-listed"),
         Row(smtp({"HELP.*": "502 what?"}), "help-is-known help-with-an-argument"),
+        Row(smtp({"HELP": "250 help"}), "help-has-its-code"),
         Row(smtp({"MAIL FRM.*": "250 ok"}), "broken-syntax-is-refused"),
         Row(smtp({"MAIL .*XCONFORM=1": "250 ok"}), "unknown-parameters-are-refused"),
         Row(smtp({"RCPT .*XCONFORM=1": "501 what?"}), "unknown-parameters-are-answered-555"),
@@ -176,8 +181,6 @@ ROWS = {
         Row(smtp({"MAIL .*REQUIRETLS": "555 what?"}), "requiretls-is-taken"),
         Row(offers(without="CHUNKING"), "binarymime-comes-with-chunking"),
         Row(offers(without="8BITMIME"), "smtputf8-comes-with-8bitmime"),
-        Row(smtp({"MAIL .*BY=3600;R": "555 what?"}), "deliverby-is-taken"),
-        Row(smtp({"MAIL .*BY=0;R": "250 ok"}), "deliverby-that-is-none"),
     ],
     "smtp_pipelining": [
         Row(smtp({"RSET": "503 what?"}), "a-group-is-answered-in-order"),
@@ -239,17 +242,51 @@ ROWS = {
     "smtp_reports": [
         Row(smtp({"RCPT .*NOTIFY=NEVER": "555 what?"}), "notify-is-taken"),
         Row(smtp({"RCPT .*NOTIFY=ALWAYS": "250 ok"}), "notify-that-is-none"),
+        Row(smtp({"RCPT .*NOTIFY=NEVER,SUCCESS": "555 what?"}), "notify-that-is-none"),
         Row(smtp({"RCPT .*ORCPT=.*": "555 what?"}), "orcpt-is-taken"),
+        Row(smtp({"RCPT .*ORCPT=rfc822;.GG.*": "250 ok"}), "orcpt-that-is-none"),
         Row(smtp({"MAIL .*RET=FULL": "555 what?"}), "ret-and-envid-are-taken"),
         Row(smtp({"MAIL .*RET=SOME": "250 ok"}), "ret-that-is-none"),
-        Row(wrong("reports-failure"), "success-is-reported"),
-        Row(wrong("reports-always"), "never-is-obeyed"),
+        Row(smtp({"MAIL .*RET=SOME": "555 what?"}), "ret-that-is-none"),
+        Row(smtp({"MAIL .*ENVID=.*GG": "250 ok"}), "envid-that-is-none"),
+        Row(wrong("takes-twice"), "parameters-that-come-twice"),
+        Row(smtp({"MAIL .*ENVID=[^ ]{90,}": "501 too long"}), "parameters-as-long-as-they-may-be"),
+        Row(smtp({"RCPT .*ORCPT=[^ ]{450,}": "501 too long"}), "parameters-as-long-as-they-may-be"),
+        Row(wrong("reports-always"), "never-is-obeyed nobody-hears-of-success-unasked"),
+        Row(reports(rb"^Action: delivered", b"Action: failed"), "success-is-reported"),
+        Row(reports(rb"report-type=delivery-status", b"report-type=other"), "reports-are-multipart-reports"),
+        Row(reports(rb"message/delivery-status", b"text/plain"), "reports-are-multipart-reports"),
+        Row(reports(rb"^Return-Path: <>", b"Return-Path: <postmaster@model.test>"), "reports-come-from-nobody"),
+        Row(reports(rb"^Original-Envelope-Id: .*", b"X-Lost: x"), "reports-name-the-envelope"),
+        Row(reports(rb"^(Original-Envelope-Id: .*)\+", rb"\1+2B"), "reports-name-the-envelope"),
+        Row(reports(rb"^Reporting-MTA: dns;", b"Reporting-MTA:"), "reports-have-the-fields-that-they-must-have"),
+        Row(reports(rb"^Final-Recipient: ", b"X-Recipient: "), "reports-have-the-fields-that-they-must-have"),
+        Row(reports(rb"^Action: .*\r\n", b""), "reports-have-the-fields-that-they-must-have"),
+        Row(reports(rb"^Status: 2", b"Status: 5"), "reports-have-the-fields-that-they-must-have"),
+        Row(reports(rb"^Original-Recipient: .*\r\n", b""), "reports-name-the-original-recipient"),
+        Row(
+            reports(rb"^Final-Recipient: ", b"Original-Recipient: rfc822; somebody@else.test\r\nFinal-Recipient: "),
+            "reports-name-no-other-original-recipient",
+        ),
+        Row(reports(rb"^--x--", b"What nobody needs to have back.\r\n--x--"), "reports-of-success-have-headers-alone"),
+        Row(reports(rb"^Mailbe-Conform: .*\r\n", b""), "reports-of-success-have-headers-alone"),
+    ],
+    "smtp_deliverby": [
+        Row(offers("DELIVERBY soon", without="DELIVERBY"), "deliverby-tells-its-least-time"),
+        Row(smtp({"MAIL .*BY=3600;RT": "501 what?"}), "deliverby-is-taken"),
+        Row(smtp({"MAIL .*BY=-5;N": "501 what?"}), "deliverby-may-be-over-already"),
+        Row(smtp({"MAIL .*BY=3600;TR": "250 ok"}), "deliverby-that-is-none"),
+        Row(smtp({"MAIL .*BY=-5;R": "250 ok"}), "deliverby-that-leaves-no-time"),
+        Row(smtp({"MAIL .*BY=59;R": "250 ok"}), "deliverby-below-the-least-time"),
     ],
     "smtp_future": [
         Row(offers("FUTURERELEASE soon", without="FUTURERELEASE"), "futurerelease-tells-its-limits"),
         Row(smtp({"MAIL .*HOLDFOR=60": "555 what?"}), "holdfor-and-holduntil-are-taken"),
+        Row(smtp({"MAIL .*HOLDFOR=60 HOLDUNTIL=.*": "250 ok"}), "holds-that-are-none"),
         Row(smtp({"MAIL .*HOLDFOR=soon": "250 ok"}), "holds-that-are-none"),
-        Row(wrong("holds-nothing"), "a-letter-is-held"),
+        Row(smtp({"MAIL .*HOLDFOR=86401": "250 ok"}), "holds-beyond-the-limits"),
+        Row(smtp({"MAIL .*HOLDUNTIL=2036-01-02.*": "250 ok"}), "holds-beyond-the-limits"),
+        Row(wrong("holds-nothing"), "a-letter-is-held-for-a-time a-letter-is-held-until-a-date"),
     ],
     "pop3_authorization": [
         Row(pop3({"XYZZY": "+OK"}), "unknown-commands-are-refused"),

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterable
 
-from tests.model.talk import Gone, Talk
+from tests.model.talk import COPIES, Gone, Talk
 
 CAPABILITIES = (
     "TOP",
@@ -111,7 +111,8 @@ class Pop3Talk(Talk):
             return self.err("[IN-USE] later")
         self.model.open = self.inside = True
         self.seen: set[int] = set()
-        self.letters = list(self.model.letters.items())
+        self.store = self.model.copies if self.who == COPIES else self.model.letters
+        self.letters = list(self.store.items())
         self.deleted: set[int] = set()
         return self.ok()
 
@@ -131,7 +132,7 @@ class Pop3Talk(Talk):
     def update(self) -> None:
         gone = self.deleted | (self.seen if self.wrong("deletes-what-is-read") else set())
         for number in () if self.wrong("deletes-nothing") else gone:
-            self.model.letters.pop(self.letters[number - 1][0], None)
+            self.store.pop(self.letters[number - 1][0], None)
 
     def kept(self) -> list[int]:
         return [number for number in range(1, len(self.letters) + 1) if number not in self.deleted]
@@ -175,7 +176,7 @@ class Pop3Talk(Talk):
         return self.send(self.number(match[1]), 0 if self.wrong("top-of-few") and lines > 1000 else lines)
 
     def send(self, number: int, lines: int | None) -> None:
-        if not number or self.letters[number - 1][0] not in self.model.letters:
+        if not number or self.letters[number - 1][0] not in self.store:
             return self.err()
         self.model.retrieved.add(self.letters[number - 1][0])
         if lines is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mailbe.tls import authority
 from tests.model.pop3 import Pop3Talk
+from tests.model.report import report
 from tests.model.smtp import Envelope, SmtpTalk
 from tests.model.talk import DOMAIN, Fault, Gone, Talk
 
@@ -30,6 +31,11 @@ class Model:
         """The unique-ids of letters that were read, or of which a part was."""
         self.fault = fault or Fault()
         self.letters: dict[str, bytes] = {}
+        """Of the one who has a mailbox, by unique-id."""
+        self.copies: dict[str, bytes] = {}
+        """Of what was sent after log-in."""
+        self.names: list[str] = []
+        """By which somebody has logged in, or tried to; empty where none was given."""
         self.open = False
         authority.provide(folder, ["localhost"], datetime.now(UTC))
         self.ca = folder / "ca.pem"
@@ -76,22 +82,24 @@ class Model:
         date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
         trace = f"Return-Path: <{letter.sender}>\r\nReceived: from {talk.helo} ([127.0.0.1])\r\n\tby {DOMAIN}"
         trace += f" with {protocol};\r\n\t{date}\r\n"
-        hold = int(letter.parameters.get("HOLDFOR") or 0) if "holds-nothing" not in self.fault.words else 0
         whole = trace.encode() + octets
-        threading.Timer(hold, self._put, [whole]).start() if hold else self._put(whole)
-        notify = str(letter.recipients[0].get("NOTIFY") or "").upper()
-        if "SUCCESS" in notify or ("reports-always" in self.fault.words and notify == "NEVER"):
-            self._report(letter)
+        if talk.known:
+            self._put(self.copies, whole)
+        if letter.hold and "holds-nothing" not in self.fault.words:
+            threading.Timer(letter.hold, self._arrive, [letter, whole]).start()
+        else:
+            self._arrive(letter, whole)
 
-    def _report(self, letter: Envelope) -> None:
-        envid = letter.parameters.get("ENVID") or ""
-        action = "failed" if "reports-failure" in self.fault.words else "delivered"
-        text = f"Return-Path: <>\r\nContent-Type: multipart/report\r\n\r\nOriginal-Envelope-Id: {envid}\r\n"
-        self._put(f"{text}\r\nAction: {action}\r\nStatus: 2.0.0\r\n".encode())
+    def _arrive(self, letter: Envelope, octets: bytes) -> None:
+        self._put(self.letters, octets)
+        always = "reports-always" in self.fault.words
+        told = [each for each in letter.recipients if always or "SUCCESS" in each.parameters.get("NOTIFY", "").upper()]
+        if told and "reports-nothing" not in self.fault.words:
+            self._put(self.letters, self.fault.reports(report(letter, told, octets)))
 
-    def _put(self, octets: bytes) -> None:
+    def _put(self, maildrop: dict[str, bytes], octets: bytes) -> None:
         self._count += 1
-        self.letters[f"uid{self._count}-{time.monotonic_ns()}"] = self.fault.stores(octets)
+        maildrop[f"uid{self._count}-{time.monotonic_ns()}"] = self.fault.stores(octets)
 
     def close(self) -> None:
         for server in self._sockets:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tests.model.talk import DOMAIN, USER, Gone, Talk
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from tests.model.server import Model
 
 SIZE = 300_000  # octets
-OFFERS = (
+LEAST = 60  # seconds that a letter which is to be returned may take
+HOLD, LATEST = 86400, "2036-01-01T00:00:00Z"  # seconds, and a date, until which a letter may be held
+EVERYWHERE = (
     "PIPELINING",
     f"SIZE {SIZE}",
     "8BITMIME",
@@ -21,41 +24,54 @@ OFFERS = (
     "SMTPUTF8",
     "CHUNKING",
     "BINARYMIME",
-    "DSN",
     "LIMITS RCPTMAX=1000 MAILMAX=50",
     "MT-PRIORITY",
-    "DELIVERBY 60",
-    "FUTURERELEASE 86400 2036-01-01T00:00:00Z",
+    "AUTH PLAIN LOGIN CRAM-MD5",
     "VRFY",
     "HELP",
 )
+AT_SUBMISSION = ("DSN", f"DELIVERBY {LEAST}", f"FUTURERELEASE {HOLD} {LATEST}")
 _ADDRESS = r"(?:@[a-z.]+:)?(?:\"[^\"]+\"|[^\s@<>\"]+)@[^\s@<>]+"
 _MAIL = re.compile(rf"FROM:(?:<({_ADDRESS})>|<>)((?: [^ ]+)*)", re.IGNORECASE)
 _RCPT = re.compile(rf"TO:<(postmaster|{_ADDRESS})>((?: [^ ]+)*)", re.IGNORECASE)
+_XTEXT = r"(?-i:(?:[!-*,-<>-~]|\+[0-9A-F]{2})+)"
 _PARAMETERS = {
-    "SIZE": r"[0-9]{1,20}",
-    "BODY": r"7BIT|8BITMIME|BINARYMIME",
-    "AUTH": r"<>|[!-~]+",
-    "SMTPUTF8": None,
-    "REQUIRETLS": None,
-    "MT-PRIORITY": r"-?[0-9]",
-    "BY": r"(?:[1-9][0-9]{0,8};[RN]T?|-?[0-9]{1,9};NT?)",
-    "HOLDFOR": r"[0-9]{1,9}",
-    "HOLDUNTIL": r"[0-9-]{10}T[0-9:]{8}Z",
-    "RET": r"FULL|HDRS",
-    "ENVID": r"[!-~]+",
-    "NOTIFY": r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*",
-    "ORCPT": r"[a-z0-9-]+;[!-~]+",
+    "MAIL": {
+        "SIZE": ("SIZE", r"[0-9]{1,20}"),
+        "BODY": ("8BITMIME", r"7BIT|8BITMIME|BINARYMIME"),
+        "AUTH": ("AUTH", r"<>|[!-~]+"),
+        "SMTPUTF8": ("SMTPUTF8", None),
+        "REQUIRETLS": ("REQUIRETLS", None),
+        "MT-PRIORITY": ("MT-PRIORITY", r"-?[0-9]"),
+        "BY": ("DELIVERBY", r"[+-]?[0-9]{1,9};[RN]T?"),
+        "HOLDFOR": ("FUTURERELEASE", r"[1-9][0-9]{0,8}"),
+        "HOLDUNTIL": ("FUTURERELEASE", r"[0-9-]{10}T[0-9:]{8}Z"),
+        "RET": ("DSN", r"FULL|HDRS"),
+        "ENVID": ("DSN", _XTEXT),
+    },
+    "RCPT": {
+        "NOTIFY": ("DSN", r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*"),
+        "ORCPT": ("DSN", rf"[a-z0-9-]+;{_XTEXT}"),
+    },
 }
+"""By command and keyword: which extension a parameter belongs to, and its form, ``None`` where it has no value."""
+Parameters = dict[str, str]
+
+
+@dataclass
+class Recipient:
+    address: str
+    parameters: Parameters
 
 
 @dataclass
 class Envelope:
     sender: str
-    parameters: dict[str, str | None]
-    recipients: list[dict[str, str | None]] = field(default_factory=list)
+    parameters: Parameters
+    hold: float = 0
+    """Seconds."""
+    recipients: list[Recipient] = field(default_factory=list)
     chunks: list[bytes] = field(default_factory=list)
-    size: int = 0
 
 
 class SmtpTalk(Talk):
@@ -95,13 +111,15 @@ class SmtpTalk(Talk):
             raise Gone
         return None
 
+    def offers(self) -> list[str]:
+        more = AT_SUBMISSION if self.submission else ()
+        return [*EVERYWHERE, *more, "REQUIRETLS" if self.secure else "STARTTLS"]
+
     def do_ehlo(self, name: str) -> None:
         if not name:
             return self.reply(501, "who?")
         self.helo, self.letter = name, None
-        offers = [*OFFERS, "AUTH PLAIN LOGIN CRAM-MD5"]
-        offers += ["REQUIRETLS"] if self.secure else ["STARTTLS"]
-        lines = [f"{DOMAIN} hello", *self.fault.offers(offers)]
+        lines = [f"{DOMAIN} hello", *self.fault.offers(self.offers())]
         *before, last = lines
         self.say("".join([*(f"250-{line}\r\n" for line in before), f"250 {last}\r\n"]).encode())
         return None
@@ -159,26 +177,45 @@ class SmtpTalk(Talk):
             return None
         if int(parameters.get("SIZE") or 0) > SIZE:
             return self.reply(552, "too large")
-        if "REQUIRETLS" in parameters and not self.secure:
-            return self.reply(530, "in TLS alone")
-        hold = int(parameters.get("HOLDFOR") or 0)
-        if hold > 86400 or ("HOLDFOR" in parameters and "HOLDUNTIL" in parameters):
-            return self.reply(501, "too long")
-        self.letter = Envelope(match[1] or "", parameters, chunks=self.before)
+        if (hold := self.hold(parameters)) is None or self.leaves_no_time(parameters):
+            return self.reply(501, "when?")
+        self.letter = Envelope(match[1] or "", parameters, hold, chunks=self.before)
         return self.reply(250, "ok")
 
-    def parameters(self, text: str, verb: str) -> dict[str, str | None] | None:
-        found: dict[str, str | None] = {}
+    def parameters(self, text: str, verb: str) -> Parameters | None:
+        """What stands behind a path; ``None`` where that was refused."""
+        offered = {word.split()[0] for word in self.offers()}
+        found: Parameters = {}
         for word in text.split():
             name, equals, value = word.partition("=")
             name = name.upper()
-            if name not in _PARAMETERS or (name in ("NOTIFY", "ORCPT")) != (verb == "RCPT"):
+            extension, form = _PARAMETERS[verb].get(name, ("", None))
+            if extension not in offered:
                 return self.reply(555, "what?")
-            pattern = _PARAMETERS[name]
-            if (pattern is None) == bool(equals) or (pattern and not re.fullmatch(pattern, value, re.IGNORECASE)):
+            if (form is None) == bool(equals) or (form and not re.fullmatch(form, value, re.IGNORECASE)):
                 return self.reply(501, "what?")
+            if name in found and not self.wrong("takes-twice"):
+                return self.reply(501, "once")
             found[name] = value
         return found
+
+    def hold(self, parameters: Parameters) -> float | None:
+        """For how many seconds a letter is to be held; ``None`` where that makes no sense."""
+        if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
+            return None
+        seconds = int(parameters.get("HOLDFOR") or 0)
+        if until := parameters.get("HOLDUNTIL"):
+            try:
+                date = datetime.fromisoformat(until)
+            except ValueError:
+                return None
+            seconds = (date - datetime.now(UTC)).total_seconds()
+            return None if date > datetime.fromisoformat(LATEST) else max(0, seconds)
+        return None if seconds > HOLD else seconds
+
+    def leaves_no_time(self, parameters: Parameters) -> bool:
+        seconds, _, mode = parameters.get("BY", "").partition(";")
+        return mode[:1].upper() == "R" and int(seconds) < LEAST
 
     def do_rcpt(self, argument: str) -> None:
         if self.letter is None and self.wrong("any-order"):
@@ -201,7 +238,7 @@ class SmtpTalk(Talk):
         if parameters is None:
             self.letter = None if self.wrong("all-or-none") else self.letter
             return None
-        self.letter.recipients.append(parameters)
+        self.letter.recipients.append(Recipient(match[1], parameters))
         return self.reply(250, "ok")
 
     def do_data(self, argument: str) -> None:
@@ -240,7 +277,7 @@ class SmtpTalk(Talk):
         letter, self.letter = self.letter, None
         assert letter is not None
         if self.wrong("keeps-transaction"):
-            self.letter = Envelope(letter.sender, {}, letter.recipients)
+            self.letter = Envelope(letter.sender, {}, 0, letter.recipients)
         if len(octets) > SIZE and not self.wrong("takes-any-size"):
             return self.reply(552, "too large")
         if re.search(rb"(?<!\r)\n|\r(?!\n)", octets) and letter.parameters.get("BODY") != "BINARYMIME":

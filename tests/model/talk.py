@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.model.server import Model
 
 DOMAIN, USER, PASSWORD = "model.test", "alice", "white-rabbit-7"
+COPIES = f"{USER}+envoi"  # whose maildrop are the copies, where the model says that it is mailbe
 ADDRESS = f"{USER}@{DOMAIN}"
 
 
@@ -29,6 +30,8 @@ class Fault:
     capabilities: Callable[[list[str]], list[str]] = lambda capabilities: capabilities
     stores: Callable[[bytes], bytes] = lambda letter: letter
     """What becomes of a letter at delivery."""
+    reports: Callable[[bytes], bytes] = lambda report: report
+    """What becomes of a report before it is delivered."""
     sends: Callable[[bytes], bytes] = lambda octets: octets
     """What becomes of what RETR and TOP send, dots stuffed."""
     says: Callable[[bytes], bytes] = lambda octets: octets
@@ -43,6 +46,9 @@ class Gone(Exception):
 
 class Talk:
     """One connection."""
+
+    who = USER
+    """By which name somebody has logged in, or tried to."""
 
     def __init__(self, model: Model, connection: socket.socket, *, implicit: bool) -> None:
         self.model = model
@@ -96,7 +102,9 @@ class Talk:
         return False
 
     def knows(self, name: bytes, password: bytes) -> bool:
-        good = (name, password) == (USER.encode(), PASSWORD.encode())
+        self.who = name.decode("utf-8", "replace")
+        self.model.names.append(self.who)
+        good = self.who in (USER, COPIES) and password == PASSWORD.encode()
         if name and not good:
             self.model.failures.append(password)
         return good or self.wrong("lets-anybody-in")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from mailbe.conform import sasl
 from mailbe.conform.door import opened
 from mailbe.conform.maildrop import Pop3
 from mailbe.conform.pop3 import Pop3Wire, positive
 from mailbe.conform.rules import MAY, MUST, Differs, Skip, Unclear, pop3
 from mailbe.conform.wire import Lost, shown
-
-WRONG = "this-is-not-the-password"
 
 
 @pop3("RFC 1939 4", MUST)
@@ -44,7 +43,7 @@ def quit_before_log_in(at: Pop3) -> None:
     """QUIT before log-in is answered +OK, and the server hangs up."""
     wire = at.connect()
     wire.ok("QUIT")
-    _check_end(wire)
+    wire.check_end()
 
 
 @pop3("RFC 1939 3", MUST)
@@ -87,7 +86,7 @@ def a_wrong_password(at: Pop3) -> None:
     wire = at.safe()
     if not positive(wire.say(f"USER {at.door.login.user}")):
         raise Unclear("USER is refused")
-    status = wire.say(f"PASS {WRONG}", "PASS, with a wrong password")
+    status = wire.say(f"PASS {sasl.WRONG}", "PASS, with a wrong password")
     if positive(status):
         raise Differs("-ERR", "PASS, with a wrong password", shown(status))
     at.door.refused = status
@@ -151,12 +150,3 @@ def apop_is_offered(at: Pop3) -> None:
     wire.close()
     if b"<" not in greeting or b"@" not in greeting:
         raise Differs("+OK … <timestamp@host>", "the connection", shown(greeting))
-
-
-def _check_end(wire: Pop3Wire) -> None:
-    try:
-        ended = wire.ended()
-    except Unclear:
-        ended = False
-    if not ended:
-        raise Differs("the end of the connection", "QUIT", shown(wire.unread) or "the connection stays")

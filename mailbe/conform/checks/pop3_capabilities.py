@@ -98,7 +98,7 @@ def a_group_is_answered_in_order(at: Pop3) -> None:
 
 @pop3("RFC 2449 6.6", MUST, offers="PIPELINING")
 def a_log_in_in_one_segment(at: Pop3) -> None:
-    """So are USER, PASS and what follows."""
+    """If PIPELINING is offered, USER, PASS and what follows in one segment are answered one by one."""
     if "USER" not in at.drop.capabilities:
         raise Skip("USER is not offered")
     at.door.wait()
@@ -170,7 +170,7 @@ def letters_in_utf8_for_who_has_not_asked(at: Pop3) -> None:
 
 @pop3("RFC 6856 2.1", MUST, offers="UTF8")
 def letters_in_utf8_for_who_has_asked(at: Pop3) -> None:
-    """After UTF8 such a letter comes as it is."""
+    """After UTF8 a letter whose header is in UTF-8 comes as it is."""
     wire = at.enter(utf8=True)
     number = at.in_utf8(wire)
     wire.ok(f"RETR {number}")

@@ -82,7 +82,7 @@ def no_stls_within_implicit_tls(at: Pop3) -> None:
 
 @pop3("RFC 8314 3.1", MUST, family=Family.POP3_TLS)
 def a_log_in_within_implicit_tls(at: Pop3) -> None:
-    """The log-in opens the maildrop."""
+    """A log-in within TLS opens the maildrop."""
     at.door.wait()
     wire = at.connect()
     at.drop.capabilities = wire.capa()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mailbe.conform.door import NoEntry
 from mailbe.conform.maildrop import Message, Pop3
 from mailbe.conform.pop3 import Pop3Wire, positive
-from mailbe.conform.rules import MUST, Differs, Unclear, pop3
+from mailbe.conform.rules import MUST, Differs, pop3
 from mailbe.conform.wire import Lost, shown
 
 
@@ -83,12 +83,7 @@ def quit_deletes_what_is_marked(at: Pop3) -> None:
     message = at.mine(wire, 2)[-1]
     wire.need(f"DELE {message.number}")
     wire.ok("QUIT")
-    try:
-        ended = wire.ended()
-    except Unclear:
-        ended = False
-    if not ended:
-        raise Differs("the end of the connection", "QUIT", shown(wire.unread) or "the connection stays")
+    wire.check_end()
     wire = at.enter()
     if message.letter.token in _tokens(at, wire):
         raise Differs("the message is gone", "DELE and QUIT", "it is there")

@@ -7,10 +7,9 @@ import re
 
 from mailbe.conform import sasl
 from mailbe.conform.rules import MAY, MUST, SHOULD, Differs, Skip, Unclear, smtp
-from mailbe.conform.sender import Smtp, mechanism
+from mailbe.conform.sender import Smtp
 from mailbe.conform.smtp import Offers, Reply, SmtpWire
 
-WRONG = "this-is-not-the-password"
 _MECHANISM = re.compile("[A-Z0-9_-]{1,20}")
 
 
@@ -102,7 +101,7 @@ def auth_after_auth(at: Smtp) -> None:
     """After a log-in, AUTH is answered 503."""
     wire, offers = _able(at)
     _log_in(at, wire, offers)
-    wire.want("503", f"AUTH {mechanism(offers)}")
+    wire.want("503", f"AUTH {sasl.chosen(offers['AUTH'])}")
 
 
 @smtp("RFC 4954 4", MUST)
@@ -111,7 +110,7 @@ def auth_in_a_transaction(at: Smtp) -> None:
     wire, offers = _able(at)
     if wire.say(at.mail()).code != "250":
         raise Skip("no transaction can begin before the log-in")
-    wire.want("503", f"AUTH {mechanism(offers)}")
+    wire.want("503", f"AUTH {sasl.chosen(offers['AUTH'])}")
 
 
 @smtp("RFC 4954 4", MUST)
@@ -120,7 +119,7 @@ def a_wrong_password(at: Smtp) -> None:
     wire, offers = _able(at)
     _sparing(at)
     _offers(offers, "PLAIN")
-    secret = base64.b64encode(f"\0{at.login.user}\0{WRONG}".encode())
+    secret = base64.b64encode(f"\0{at.login.user}\0{sasl.WRONG}".encode())
     reply = wire.say(b"AUTH PLAIN " + secret, "AUTH PLAIN, with a wrong password")
     if not reply.among("535 5 454"):
         raise Differs("535", "AUTH with a wrong password", str(reply))
@@ -183,7 +182,7 @@ def _asking(offers: Offers) -> str:
 
 
 def _log_in(at: Smtp, wire: SmtpWire, offers: Offers) -> None:
-    reply = wire.auth(mechanism(offers), at.who(wire))
+    reply = wire.auth(sasl.chosen(offers["AUTH"]), at.who(wire))
     if reply.code != "235":
         raise Unclear(f"the log-in was answered {reply}")
 

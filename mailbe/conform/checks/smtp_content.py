@@ -17,7 +17,7 @@ def dots_are_transparent(at: Smtp) -> Steps:
 
 @smtp("RFC 5321 4.5.2", MUST)
 def a_dot_is_the_first_octet(at: Smtp) -> Steps:
-    """So does a dot at the beginning of the body, and one at its end."""
+    """A dot at the beginning of the body passes unchanged, and one at its end."""
     yield from _passes(at, b".first\r\nlast\r\n.\r\n")
 
 

@@ -22,7 +22,7 @@ def replies_have_status_codes(at: Smtp) -> None:
 
 @smtp("RFC 2034 4", MUST, offers="ENHANCEDSTATUSCODES")
 def a_letter_taken_has_a_status_code(at: Smtp) -> None:
-    """So has the reply to a letter."""
+    """The reply to a letter begins with a status code of the same class."""
     letter = at.letter()
     wire = at.addressed()
     _check_status(wire, "a letter", at.deliver(wire, letter))
@@ -89,22 +89,3 @@ def smtputf8_comes_with_8bitmime(at: Smtp) -> None:
     """Who offers SMTPUTF8 offers 8BITMIME."""
     if "8BITMIME" not in at.site.offers:
         raise Differs("8BITMIME", "EHLO", "SMTPUTF8 without it")
-
-
-@smtp("RFC 2852 4", MUST, offers="DELIVERBY")
-def deliverby_is_taken(at: Smtp) -> None:
-    """MAIL takes BY with a time that is not below the least one, to be returned (R) or told of (N)."""
-    least = [word for word in at.needs("DELIVERBY") if word.isdecimal()]
-    seconds = max([3600, *map(int, least)])
-    wire = at.ready()
-    for value in (f"{seconds};R", f"{seconds};N", f"{seconds};NT"):
-        wire.want("250", at.mail(f"BY={value}"))
-        wire.need("250", "RSET")
-
-
-@smtp("RFC 2852 4", MUST, offers="DELIVERBY")
-def deliverby_that_is_none(at: Smtp) -> None:
-    """BY without a mode, or with none that is known, or to be returned after no time, is refused."""
-    wire = at.ready()
-    for value in ("3600", "3600;X", "soon;N", "0;R", "-5;R"):
-        wire.want("5", at.mail(f"BY={value}"), "501")

@@ -46,9 +46,7 @@ def refused_recipients_in_a_group(at: Smtp) -> None:
     wire.sent = at.rcpt("XCONFORM=1")
     wire.judged("4 5")
     wire.sent = "DATA"
-    if wire.judged("354 5").code == "354":
-        wire.send(b".\r\n")
-        wire.judged("4 5", "a refusal, as there is nobody to deliver to")
+    wire.want_no_data(line=None)
 
 
 @smtp("RFC 5321 4.1.1", MUST)

@@ -53,7 +53,7 @@ def received_is_put_on_top(at: Smtp) -> Steps:
 
 @smtp("RFC 5321 4.4", SHOULD)
 def received_tells_name_and_address(at: Smtp) -> Steps:
-    """Its from clause has the name that EHLO gave, and the client's address as it is."""
+    """The from clause of Received has the name that EHLO gave, and the client's address as it is."""
     stamps = yield from _stamps(at)
     if not stamps:
         raise Skip("there is no Received field")
@@ -64,7 +64,7 @@ def received_tells_name_and_address(at: Smtp) -> Steps:
 
 @smtp("RFC 3848 1", SHOULD)
 def received_tells_the_protocol(at: Smtp) -> Steps:
-    """If its with clause is there, it says ESMTP, with S in TLS and A after log-in."""
+    """If Received has a with clause, it says ESMTP, with S in TLS and A after log-in."""
     stamps = yield from _stamps(at)
     if not stamps or not (match := _WITH.search(stamps[-1])):
         raise Skip("there is no with clause")
