@@ -26,7 +26,7 @@ from mailbe.interfaces import IProof, Login, TryLater
 ALICE = Address("Alice", "localhost")
 PASSWORD = b"correct horse"
 PEER = "192.0.2.1"
-VERIFIER = "SCRAM-SHA-256$600000:c2FsdA==$c3RvcmVk:c2VydmVy"
+VERIFIER = "SCRAM-SHA-256$1:c2FsdA==$c3RvcmVk:c2VydmVy"
 PATIENT = Limits(wrong_passwords=1000, address_failures=1000, slowest_answer_seconds=0)
 
 
@@ -385,6 +385,14 @@ class Renewing(CheckerCase):
         self.let_in()
         self.assertEqual(schemes.scheme_of(self.accounts.at(ALICE).record), "MD5-CRYPT")
         self.assertEqual(self.accounts.at(ALICE).scram, VERIFIER)
+
+    def test_scram_text_of_other_iterations_is_made_anew_once(self):
+        self.accounts.set_record(1, self.accounts.at(ALICE).record, VERIFIER.replace("$1:", "$600000:"))
+        self.let_in()
+        account = self.accounts.at(ALICE)
+        self.assertTrue(account.scram.startswith("SCRAM-SHA-256$1:"))
+        self.let_in()
+        self.assertEqual(self.accounts.at(ALICE), account)
 
     def test_a_password_that_scram_cannot_use_lets_in_without_it(self):
         record = schemes.hash_password(b"\xff", "MD5-CRYPT")

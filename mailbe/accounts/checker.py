@@ -229,7 +229,8 @@ class MD5Checker:
         return fitting
 
     async def _renewed(self, account: Account, password: bytes) -> Account:
-        if account.scram is not None and not schemes.is_below(account.record, self._scheme):
+        is_good = account.scram is not None and scram.is_current(account.scram)
+        if is_good and not schemes.is_below(account.record, self._scheme):
             return account
         try:
             return await self._off_reactor(lambda: self._renew(account, password))
@@ -241,7 +242,7 @@ class MD5Checker:
         record, verifier = account.record, account.scram
         if schemes.is_below(record, self._scheme):
             record = schemes.hash_password(password, self._scheme)
-        if verifier is None:
+        if verifier is None or not scram.is_current(verifier):
             verifier = scram.make_verifier(password)
         if (record, verifier) == (account.record, account.scram):
             return account  # this password cannot be used with SCRAM

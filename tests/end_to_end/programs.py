@@ -25,14 +25,15 @@ PACKAGES = {
     "openssl": "openssl",
     "postfix": "postfix",
     "strace": "strace",
+    "submission-login": "dovecot-submissiond",
     "swaks": "swaks",
     "thunderbird": "thunderbird",
     "tmux": "tmux",
 }
 SECONDS = 60  # the most that one run may take
 
-# First Thunderbird itself, not the shell script of the same name in /usr/bin; last the daemons.
-_PATH = os.pathsep.join(["/usr/lib/thunderbird", os.environ.get("PATH", os.defpath), "/usr/sbin"])
+# First Thunderbird itself, not the shell script of the same name in /usr/bin; last the daemons, and parts of them.
+_PATH = os.pathsep.join(["/usr/lib/thunderbird", os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/lib/dovecot"])
 
 _Tests = TypeVar("_Tests", bound=Callable[..., object])
 
