@@ -7,7 +7,7 @@ import email.policy
 from email.message import EmailMessage
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -34,7 +34,6 @@ class Parcels(SynchronousTestCase):
             self.assertNotIn(b"\n", line)
             self.assertNotIn(b"\r", line)
 
-    @settings(deadline=None)
     @given(TEXT, st.lists(TEXT).map("\n".join), TEXT.filter(str.strip), st.binary(max_size=300))
     def test_what_was_written_is_what_is_read(self, subject: str, text: str, name: str, content: bytes) -> None:
         made = parcel(Draft(ALICE, subject, text, attachments=(Attachment(name, "text/plain", content),)), ALICE)
@@ -44,7 +43,6 @@ class Parcels(SynchronousTestCase):
         (attached,) = shown.attachments
         self.assertEqual((attached.name, attached.content), (" ".join(name.split()), content))
 
-    @settings(deadline=None)
     @given(TEXT.filter(str.strip))
     def test_names_of_people_arrive(self, name: str) -> None:
         quotable = " ".join(name.replace("\\", "").replace('"', "").split())

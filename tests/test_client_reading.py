@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from email.message import EmailMessage
 from pathlib import Path
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -95,7 +95,6 @@ class Texts(SynchronousTestCase):
         shown = read(b"\r\n" + b"x" * 1_000_010)
         self.assertTrue(shown.text.endswith("x\n[10 more characters]\n"))
 
-    @settings(deadline=None)
     @given(st.binary(max_size=400))
     @example(
         b'From: =?utf-8?b?=?=\r\nTo: "\r\nContent-Type: =?\r\nContent-Disposition: attachment; filename*0*=\r\n\r\n'
@@ -111,7 +110,6 @@ class Texts(SynchronousTestCase):
             self.assertNotRegex(text, UNFIT)
         heading(octets)
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.sampled_from(

@@ -48,7 +48,7 @@ POSTS = {
 
 class AnyOctets(SynchronousTestCase):
     @given(st.sampled_from(sorted(POSTS)), streams, cuts)
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=600)
     def test_the_replies_do_not_depend_on_the_cuts(self, words: str, stream: bytes, at: list[int]) -> None:
         stream = POSTS[words] + stream + b"\r\n"
         heard = []
@@ -63,7 +63,7 @@ class AnyOctets(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     @given(st.sampled_from(sorted(POSTS)), st.binary(max_size=100).map(lambda line: line.replace(b"\r\n", b"")))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_every_line_gets_an_answer(self, words: str, line: bytes) -> None:
         stage = Stage(words.split())
         stage.wire.dataReceived(POSTS[words])

@@ -60,7 +60,7 @@ class RoundTrip(SynchronousTestCase):
         self.assertEqual(on_the_wire(b".\r\n.a\r\nb."), b"..\r\n..a\r\nb..\r\n")
 
     @given(contents, picks)
-    @settings(max_examples=700, deadline=None)
+    @settings(max_examples=700)
     def test_a_letter_comes_out_of_its_file_as_it_went_in(self, content: bytes, picks: list[int]) -> None:
         client = self.premises.connect("smtp")
         codes = smtp_codes(client.ask(*pieces(OPENING + on_the_wire(content), picks)))
@@ -83,7 +83,7 @@ class RoundTrip(SynchronousTestCase):
         self.premises.empty()
 
     @given(contents, picks)
-    @settings(max_examples=2500, deadline=None)
+    @settings(max_examples=2500)
     def test_and_out_of_memory(self, content: bytes, picks: list[int]) -> None:
         stage = Stage([])
         for piece in pieces(OPENING + on_the_wire(content), picks):

@@ -42,7 +42,7 @@ class Records(SynchronousTestCase):
     def test_the_md5_of_the_school_project_may_be_written_in_capitals(self):
         self.assertTrue(verify(b"password", FOREIGN["MD5"].upper()))
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.binary(max_size=MAX_PASSWORD).filter(lambda password: b"\0" not in password))
     def test_what_was_hashed_is_verified_and_nothing_else(self, password):
         record = hash_password(password, "MD5-CRYPT")
@@ -91,7 +91,6 @@ class Records(SynchronousTestCase):
                 verify(b"password", record)
             self.assertNotIn("secret", "".join(format_exception(caught.exception)))
 
-    @settings(deadline=None)
     @given(st.sampled_from(["", "{MD5}", "{MD5-CRYPT}", "{MD5-CRYPT}$1$", "{ARGON2ID}"]), st.text(max_size=40))
     def test_no_record_raises_anything_else(self, start, rest):
         with contextlib.suppress(BadRecord):

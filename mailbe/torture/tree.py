@@ -10,7 +10,7 @@ Programs see at once what they have done. On the disk is for sure only what was 
 - At a cut every pending change of a name is kept or lost by itself: a name may be there without what was
   written, an unlink without the link before it, both names of what was renamed, or neither.
 - Every pending write and truncation is kept or lost by itself too, or a write is left in part: its beginning, or
-  zeros where its octets should be.
+  zeros where its octets should be, whatever was there.
 
 ``EXT4``, as it is mounted unless told otherwise (ordered journal, delayed allocation):
 
@@ -21,8 +21,8 @@ Programs see at once what they have done. On the disk is for sure only what was 
 - Not modelled: that ext4 writes out a file at once that replaces another, and that it commits every five seconds
   unasked. Both only ever keep more.
 
-What is left is a proper tree under both: a folder that would have two names has one, and what no name leads to is
-gone. Modes and times are not forgotten.
+What is left is a proper tree under both: a folder that would have two names has the one that programs knew last, and
+what no name leads to is gone. Modes and times are not forgotten.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import errno
 import os
 import stat
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
@@ -232,30 +233,42 @@ class Tree:
         left = Tree(self.rule)
         left._last = self._last
         left.set_permissions(ROOT, self.folder(ROOT).mode)
-        waiting = [ROOT]
-        while waiting:
-            number = waiting.pop()
-            names_left = dict(self.folder(number).on_disk)
-            for change in self.folder(number).pending:
-                if random.random() < names if self.rule is Rule.POSIX else change.order <= horizon:
-                    _rename(change, names_left)
-            # In any order, as a folder that comes through under two names keeps the first that is met.
-            for name, inner in random.sample(sorted(names_left.items()), len(names_left)):
-                node = self._nodes[inner]
-                if isinstance(node, Folder):
-                    if inner in left._nodes:
-                        continue
-                    left._nodes[inner] = Folder(node.mode, node.modified, node.changed)
-                    waiting.append(inner)
-                elif inner not in left._nodes:
-                    there = self._left(node, random, octets, horizon)
-                    left._nodes[inner] = File(
-                        node.mode, node.modified, node.changed, octets=there, on_disk=bytearray(there)
-                    )
-                left.folder(number).names[name] = left.folder(number).on_disk[name] = inner
-                left._nodes[inner].links += 1
-                left._nodes[inner].uses += 2
+        found: deque[tuple[int, str, int]] = deque()  # a folder that is left, a name in it, and what that stands for
+
+        def enter(number: int) -> None:
+            for name, inner in self._names_left(number, random, names, horizon):
+                # A folder that comes through under two names keeps the one that is taken first. The one it has now
+                # goes before all that it had: only that can have been synced and not changed since.
+                now = self.folder(number).names.get(name) == inner
+                (found.append if now else found.appendleft)((number, name, inner))
+
+        enter(ROOT)
+        while found:
+            number, name, inner = found.pop()
+            node = self._nodes[inner]
+            if isinstance(node, Folder):
+                if inner in left._nodes:
+                    continue
+                left._nodes[inner] = Folder(node.mode, node.modified, node.changed)
+                enter(inner)
+            elif inner not in left._nodes:
+                there = self._left(node, random, octets, horizon)
+                left._nodes[inner] = File(
+                    node.mode, node.modified, node.changed, octets=there, on_disk=bytearray(there)
+                )
+            left.folder(number).names[name] = left.folder(number).on_disk[name] = inner
+            left._nodes[inner].links += 1
+            left._nodes[inner].uses += 2
         return left
+
+    def _names_left(self, number: int, random: Random, fortune: float, horizon: int) -> list[tuple[str, int]]:
+        """The names in a folder after a cut, in any order."""
+        folder = self.folder(number)
+        names = dict(folder.on_disk)
+        for change in folder.pending:
+            if random.random() < fortune if self.rule is Rule.POSIX else change.order <= horizon:
+                _rename(change, names)
+        return random.sample(sorted(names.items()), len(names))
 
     def _left(self, file: File, random: Random, fortune: float, horizon: int) -> bytearray:
         """The octets of a file after a cut."""

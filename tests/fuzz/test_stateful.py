@@ -41,7 +41,6 @@ class Stateful(SynchronousTestCase):
         some = settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         )
