@@ -38,6 +38,8 @@ _DOMAIN_NAME = re.compile(_NAME)
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+")
 # The characters of RFC 8264 9.1, LetterDigits.
 _LETTERS = ("Ll", "Lu", "Lo", "Nd", "Lm", "Mn", "Mc")
+# And those of them that nobody sees, which 9.13 takes out again: the letters among Default_Ignorable_Code_Point.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 class BadAddress(ValueError):
@@ -83,7 +85,10 @@ class Address:
     @property
     def key(self) -> str:
         """What all spellings of one local account share, and no two accounts do."""
-        return f"{folded(self.local)}@{ascii_domain(self.domain)}"
+        local, domain = self.local, self.domain
+        if local.isascii() and domain.isascii():  # as nearly always, and every RCPT asks
+            return f"{local.lower()}@{domain.lower()}"
+        return f"{folded(local)}@{ascii_domain(domain)}"
 
     def __str__(self) -> str:
         """The address as it is written on the wire, quoted where it must be (RFC 5321 4.1.2)."""
@@ -118,7 +123,7 @@ def is_name(local: str) -> bool:
     """
     if local.isascii():
         return True
-    return all(
+    return not _UNSEEN.search(local) and all(
         character.isascii()
         or (
             unicodedata.category(character) in _LETTERS

@@ -82,10 +82,14 @@ def _add(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) ->
     address = _new_address(options.address)
     if (account := accounts.at(address)) is not None:  # before anybody types a password twice for nothing
         raise DuplicateAccount(account.address)
-    if accounts.answer(directory.alias, address.key) is not None:
-        raise Refused(f"{address} is an alias; remove that first: mailbe alias remove {address}")
+    _check_no_alias(accounts, address)
     accounts.add(address, *_new_record(options))
     yield f"{address} added"
+
+
+def _check_no_alias(accounts: Accounts, address: Address) -> None:
+    if accounts.answer(directory.alias, address.key) is not None:
+        raise Refused(f"{address} is an alias; remove that first: mailbe alias remove {address}")
 
 
 def _passwd(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
@@ -143,7 +147,9 @@ def _limit(text: str) -> int | str:
     if text in _QUOTA_WORDS:
         return text
     if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
-        raise argparse.ArgumentTypeError(f"{text[:40]!a} is neither a number nor one of {', '.join(_QUOTA_WORDS)}")
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!a} is neither a number, 1 at least, nor one of {', '.join(_QUOTA_WORDS)}"
+        )
     return int(text)
 
 
@@ -225,8 +231,17 @@ def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts)
         raise gone
     yield f"{address} removed; " + (f"its mail lies in {aside}" if aside else "it had no mail")
     for alias in leading:
-        left = "others only" if len(alias.targets) > 1 else "nobody, and its letters are refused"
+        left = (
+            "others only" if len(alias.targets) > 1 else f"nobody, and its letters are {_fate(maildata, alias.address)}"
+        )
         yield f"{directory.written(alias.address)} now leads to {left}"
+
+
+def _fate(maildata: Maildata, alias: Address) -> str:
+    """What becomes of letters to an alias that leads to nobody."""
+    if alias.local.lower() in directory.OFFICES:
+        return f"kept in {maildata.reception(Address(directory.POSTMASTER, alias.domain))}"
+    return "refused"
 
 
 def _is_among(address: Address, addresses: Sequence[Address]) -> bool:
@@ -250,6 +265,7 @@ def _import(options: argparse.Namespace, maildata: Maildata, accounts: Accounts)
             address, record = _entry(line, options.domain)
             if address.key in taken:
                 raise DuplicateAccount(address)
+            _check_no_alias(accounts, address)
             if earlier := entries.get(address.key):
                 raise Refused(f"{address} stands in line {earlier[0]} already")
             entries[address.key] = number, address, record
@@ -283,6 +299,8 @@ def _address(text: str) -> Address:
 
 def _new_address(text: str) -> Address:
     address = _address(text)
+    if not address.local:
+        raise Refused(f"{text!a} has no name before its @")
     if not is_name(address.local):
         raise Refused(f"{text!a}: beside ASCII, a name has letters and digits only, and none in a compatibility form")
     if len(folder_name(address)) > MAX_FOLDER_NAME:

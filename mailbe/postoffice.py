@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +28,7 @@ from zope.interface import implementer
 
 from mailbe.accounts import directory, quotas
 from mailbe.accounts.database import Accounts
-from mailbe.accounts.directory import POSTMASTER
+from mailbe.accounts.directory import ABUSE, OFFICES, POSTMASTER
 from mailbe.address import Address
 from mailbe.durable import SMALL, Draft, Parcel, Writer, trouble
 from mailbe.interfaces import (
@@ -49,9 +50,9 @@ from mailbe.rooms import Limited, Rooms
 from mailbe.surrogate import SurrogateSize
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
-ABUSE = "abuse"  # RFC 2142 2
-OFFICES = (POSTMASTER, ABUSE)
 NO_QUOTA = Quota()
+ELSEWHERE = -1  # in place of an alias's id: the domain is not served
+FEW = 4  # names that are asked for one by one
 MAX_HOST = 24  # octets in a name: a unique-id has room for 70 (RFC 1939 7)
 
 
@@ -117,27 +118,29 @@ class PostOffice:
         self._writer = writer
         self._memory = memory
         self._now = now
+        self._whom = partial(self._named)  # answers are kept by their question, and a method is slow to hash
         self._numbers = itertools.count()
         # A clock that is set back comes by the same time again, and in containers every process id may be the same.
         self._run = secrets.token_hex(4)
         self._host = _host_in_names(socket.gethostname())
 
     def destination(self, recipient: Address, submitter: ISubmitter | None) -> Destination:
-        key = recipient.key
-        domain = key.rpartition("@")[2]
-        if domain not in self._domains and not self._accounts.answer(directory.is_served, domain, lately=True):
-            raise RelayDenied
-        found = self._accounts.answer(self._named, key, lately=True)
+        found = self._accounts.answer(self._whom, recipient.key, lately=True)
         if type(found) is tuple:  # as nearly always
             return found
+        if found == ELSEWHERE:
+            raise RelayDenied
         if not (mailboxes := self._meant(recipient)):
             raise NoSuchMailbox
         return mailboxes
 
     def room(self, destination: Destination, octets: int) -> Awaitable[None] | None:
-        # Where the size is not known, one octet must fit.
-        limited = _limited(cast(Mailboxes, destination))
-        return self._rooms.check(limited, octets or 1) if limited else None
+        mailboxes: Mailboxes = destination  # type: ignore[assignment]
+        for mailbox in mailboxes:
+            if mailbox.quota is not None:
+                # Where the size is not known, one octet must fit.
+                return self._rooms.check(_limited(mailboxes), octets or 1)
+        return None
 
     def leads_to_one(self, address: Address, account: Address) -> bool:
         """Whether letters to ``address`` reach this account, and nobody else.
@@ -179,8 +182,12 @@ class PostOffice:
         plain = {name.lower() for name in names}
         if ABUSE in plain:
             names.append(POSTMASTER)
-        for name in (*names, directory.CATCH_ALL):
-            found = self._accounts.answer(self._named, Address(name, recipient.domain).key, same_look=True)
+        keys = tuple(Address(name, recipient.domain).key for name in (*names, directory.CATCH_ALL))
+        if len(keys) > FEW:  # a stranger may write thirty tags, and each question keeps others waiting
+            keys = self._accounts.answer(directory.known, keys, same_look=True)
+        found = None
+        for key in keys:
+            found = self._accounts.answer(self._whom, key, same_look=True)
             if found is not None:
                 break
         if isinstance(found, int):
@@ -194,7 +201,10 @@ class PostOffice:
     # What is asked of the file, and kept in memory.
 
     def _named(self, connection: Connection, key: str) -> Mailboxes | int | None:
-        """The mailbox of the account of this very address, or the id of the alias."""
+        """The mailbox of the account of this very address, or the id of the alias; ``ELSEWHERE``, or nobody's."""
+        domain = key.rpartition("@")[2]
+        if domain not in self._domains and not directory.is_served(connection, domain):
+            return ELSEWHERE
         resident = directory.resident(connection, key)
         if resident is None:
             return directory.alias(connection, key)
@@ -247,16 +257,12 @@ class Letter:
 
     async def deliver_to_each(self) -> list[OverQuota | None]:
         self._complete()
-        outcome: list[OverQuota | None] = []
-        taken: list[Recipient] = []
+        full: dict[int, OverQuota | None] = {}  # by destination: as in _reached_by, many may be one
         for recipient in self._recipients:
-            try:
-                await self._see_room(_limited(cast(Mailboxes, recipient.destination)))
-            except OverQuota as error:
-                outcome.append(error)
-            else:
-                outcome.append(None)
-                taken.append(recipient)
+            if id(recipient.destination) not in full:
+                full[id(recipient.destination)] = await self._is_over_quota(cast(Mailboxes, recipient.destination))
+        outcome = [full[id(recipient.destination)] for recipient in self._recipients]
+        taken = [one for one, error in zip(self._recipients, outcome, strict=True) if error is None]
         if taken:
             await self._put_into(self._reached_by(taken))
         return outcome
@@ -281,12 +287,21 @@ class Letter:
         By whichever way a letter comes to a mailbox, it comes there once; a way without a quota goes before others.
         """
         mailboxes: dict[Path, Mailbox] = {}
-        for recipient in recipients:
-            for mailbox in cast(Mailboxes, recipient.destination):
+        # Each once, as a thousand recipients may be one list of a thousand, with a thousand tags.
+        destinations = {id(recipient.destination): recipient.destination for recipient in recipients}
+        for destination in destinations.values():
+            for mailbox in cast(Mailboxes, destination):
                 if mailbox.quota is None or mailbox.path not in mailboxes:
                     mailboxes[mailbox.path] = mailbox
         mailboxes.update((copy.path, copy) for copy in self._copies)
         return tuple(mailboxes.values())
+
+    async def _is_over_quota(self, mailboxes: Mailboxes) -> OverQuota | None:
+        try:
+            await self._see_room(_limited(mailboxes))
+        except OverQuota as error:
+            return error
+        return None
 
     async def _see_room(self, limited: list[Limited]) -> None:
         """:raises OverQuota, TryLater:"""

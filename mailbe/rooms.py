@@ -5,6 +5,9 @@ is what the names in it tell, so somebody must look. That there is room is belie
 delivered since; then the folders' times of change tell whether to look again. That there is none is believed only while
 these times prove it. So what is deleted makes room at once, and a mailbox may get more than its quota by what other
 processes deliver within a second, and by what is on its way at the same time.
+
+A look that took long, as into a mailbox of 100,000 letters, is believed for twenty times as long, whatever it found:
+else who sends there again and again would have somebody look all the time, and everybody wait.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from mailbe.letterfile import told_size
 from mailbe.listing import moment, scan, times_of_change, unchanged
 
 BELIEVED = 1.0  # seconds
+LONG = 0.01  # seconds of a processor's time: the look into some thousands of letters
+REST = 20  # times as long as such a look took, nobody looks again
 REMEMBERED = 10_000  # mailboxes
 
 Limited = tuple[Path, Quota]
@@ -44,7 +49,11 @@ class Usage:
     seen: tuple[int, int] = (0, 0)
     """The ``moment`` when somebody looked."""
     believed: float = 0.0
-    """Until when, on the monotonic clock, it is taken for what lies there."""
+    """Until when, on the monotonic clock, it is taken for what lies there if it has room."""
+    took: float = 0.0
+    """Seconds of a processor's time that the look took."""
+    rest: float = 0.0
+    """Until when it is taken for that in any case."""
 
 
 class Rooms:
@@ -93,7 +102,7 @@ class Rooms:
     async def _look_closely(self, mailboxes: Sequence[Limited], octets: int) -> None:
         for mailbox, quota in mailboxes:
             known = self._known.get(mailbox)
-            if known is None or not self._is_true(mailbox, known):
+            if known is None or not (self._monotonic() < known.rest or self._is_true(mailbox, known)):
                 known = await self._look(mailbox)
             if not quota.has_room(known.letters, known.octets, octets):
                 raise OverQuota(str(mailbox))
@@ -112,7 +121,9 @@ class Rooms:
 
     def _looked(self, seen: Usage | Failure, mailbox: Path) -> None:
         if isinstance(seen, Usage):
-            seen.believed = self._monotonic() + BELIEVED
+            now = self._monotonic()
+            seen.rest = now + REST * seen.took if seen.took > LONG else 0.0
+            seen.believed = max(now + BELIEVED, seen.rest)
             self._known[mailbox] = seen
             self._known.move_to_end(mailbox)
             if len(self._known) > REMEMBERED:
@@ -126,7 +137,7 @@ def usage(mailbox: Path) -> Usage:
 
     :raises TryLater:
     """
-    seen = moment()
+    seen, begun = moment(), time.thread_time()
     octets = 0
     try:
         names, stamps = scan(mailbox)
@@ -140,4 +151,4 @@ def usage(mailbox: Path) -> Usage:
         return Usage()  # it is made with its first letter
     except OSError as error:
         raise trouble(error) from error
-    return Usage(len(names), octets, stamps, seen)
+    return Usage(len(names), octets, stamps, seen, took=time.thread_time() - begun)

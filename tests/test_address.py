@@ -110,6 +110,10 @@ class Comparing(SynchronousTestCase):
                 (is_name(name), folded(name)), (name == "\u2126", folded(name) if name == "\u2126" else name)
             )
 
+    def test_what_nobody_sees_is_in_no_name(self) -> None:
+        for character in ("\u034f", "\u115f", "\u1160", "\u17b4", "\u180b", "\u180f", "\ufe0f", "\U000e0100"):
+            self.assertFalse(is_name(f"alice{character}"), ascii(character))
+
     @given(st.text(max_size=10), st.text(max_size=10))
     def test_folding_is_done_once_and_for_all(self, one: str, other: str) -> None:
         self.assertEqual(folded(folded(one)), folded(one))

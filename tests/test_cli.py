@@ -452,16 +452,16 @@ class WithAccounts(CommandCase):
         accounts.add_all((Address(name, "localhost"), "{MD5}" + "0" * 32) for name in ("alice", "bob"))
         accounts.close()
 
-
-class Aliases(WithAccounts):
-    kind = "alias"
-
     def user(self, *arguments):
-        self.kind = "user"
+        kind, self.kind = self.kind, "user"
         try:
             return self.mailbe(*arguments, stdin=b"password\n")
         finally:
-            self.kind = "alias"
+            self.kind = kind
+
+
+class Aliases(WithAccounts):
+    kind = "alias"
 
     def test_they_are_added_listed_and_removed(self):
         self.assertEqual(self.done("add", "Team@localhost", "alice@localhost"), "Team@localhost\talice@localhost\n")
@@ -506,7 +506,16 @@ class Aliases(WithAccounts):
         self.assertEqual(self.user("add", "TEAM@localhost"), (1, "", reason))
         status, _, err = self.user("import", self.file(f"carol:{MD5_PASSWORD}\nteam:{MD5_PASSWORD}\n"))
         self.assertEqual(status, 1)
-        self.assertIn(":2: team@localhost exists already\n", err)
+        self.assertIn(":2: team@localhost is an alias; remove that first: mailbe alias remove team@localhost\n", err)
+
+    def test_a_name_of_nothing_is_no_other_spelling_of_the_catch_all(self):
+        self.done("add", "@localhost", "bob@localhost")
+        self.assertIn(
+            """'""@localhost' is no name for a mailbox""", self.refused("add", '""@localhost', "alice@localhost")
+        )
+        self.done("remove", "@localhost")
+        status, _, err = self.user("add", '""@example.org')
+        self.assertEqual((status, err), (1, """mailbe: '""@example.org' has no name before its @\n"""))
 
     def test_who_removes_an_account_is_told_which_aliases_led_to_it(self):
         self.done("add", "team@localhost", "alice@localhost", "bob@localhost")
@@ -537,7 +546,7 @@ class Domains(WithAccounts):
         )
         self.assertEqual(
             self.done("add", "example.net", "--postmaster", "alice@localhost", "--catch-all", "bob@localhost"),
-            "example.net added\n",
+            "example.net added\n@example.net\tbob@localhost\npostmaster@example.net\talice@localhost\n",
         )
         self.assertEqual(
             self.done("list").splitlines(),
@@ -551,6 +560,23 @@ class Domains(WithAccounts):
             self.done("remove", "EXAMPLE.net"), "example.net removed; its accounts (0) and aliases (2) stay\n"
         )
         self.assertNotIn("example.net", self.done("list"))
+
+    def test_who_adds_one_again_is_told_what_its_aliases_lead_to_by_now(self):
+        self.done("add", "example.net", "--postmaster", "alice@localhost", "--catch-all", "bob@localhost")
+        self.done("remove", "example.net")
+        self.assertEqual(
+            self.done("add", "example.net", "--catch-all", "alice@localhost"),
+            "example.net added\n@example.net\talice@localhost bob@localhost\npostmaster@example.net\talice@localhost\n",
+        )
+
+    def test_a_postmaster_who_was_removed_is_nobody_though_there_is_a_catch_all(self):
+        self.done("add", "example.net", "--postmaster", "alice@localhost", "--catch-all", "bob@localhost")
+        _, out, _ = self.user("remove", "alice@localhost")
+        kept = f"{self.root}/reception/postmaster@example.net"
+        self.assertEqual(
+            out.splitlines()[1:], [f"postmaster@example.net now leads to nobody, and its letters are kept in {kept}"]
+        )
+        self.assertIn(f"\tpostmaster: nobody; what comes is kept in {kept}\t", self.done("list"))
 
     def test_those_of_a_running_servers_options_are_listed_too(self):
         self.done("add", "localhost", "--postmaster", "bob@localhost")

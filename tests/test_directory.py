@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 from threading import Barrier, Thread
 
+from sqlalchemy import event
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe.accounts import database, directory, quotas
@@ -190,6 +191,16 @@ class Aliases(DirectoryCase):
         add_alias(self.accounts, STAFF, [CAROL])
         # What grows is an alias that leads to this one.
         self.assertIn("2 accounts at most", self.refused(add_alias, TEAM, [BOB]))
+
+    def test_a_list_that_very_many_aliases_lead_to_can_grow_without_a_look_at_each(self):
+        add_alias(self.accounts, TEAM, [ALICE])
+        for number in range(30):
+            add_alias(self.accounts, Address(f"x{number}", "localhost"), [TEAM])
+        asked = []
+        event.listen(self.accounts._engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+        add_alias(self.accounts, TEAM, [BOB])
+        self.assertGreater(len(asked), 0)
+        self.assertLess(len(asked), 20)
 
     def test_all_of_them_are_listed_by_domain_and_name(self):
         for text in ("b@example.org", "a@localhost", "@example.org", "c@example.org"):

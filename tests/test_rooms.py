@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,26 @@ class Looking(RoomCase):
         letter.unlink()
         os.utime(self.box / "new", ns=(times.st_atime_ns, times.st_mtime_ns))  # all within one tick
         self.assertTrue(self.has_room(Quota(letters=1)))
+
+    def test_a_look_that_took_long_is_believed_for_twenty_times_as_long_whatever_changes(self) -> None:
+        self.patch(rooms, "usage", lambda mailbox: replace(self.counted(mailbox), took=0.5))
+        letter = self.put(10)
+        self.assertFalse(self.has_room(Quota(letters=1)))
+        letter.unlink()
+        self.clock.advance(9.9)
+        self.assertFalse(self.has_room(Quota(letters=1)))
+        self.clock.advance(0.2)
+        self.assertTrue(self.has_room(Quota(letters=1)))
+        self.put(10)
+        self.clock.advance(9.8)
+        self.assertTrue(self.has_room(Quota(letters=1)))
+        self.assertEqual(self.looks, 2)
+        self.clock.advance(0.4)
+        self.assertFalse(self.has_room(Quota(letters=1)))
+
+    def test_how_long_a_look_took_is_told(self) -> None:
+        self.put(10)
+        self.assertGreater(usage(self.box).took, 0)
 
     def test_a_quota_that_grows_holds_at_once(self) -> None:
         self.put(30)

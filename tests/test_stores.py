@@ -7,10 +7,11 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -33,6 +34,7 @@ from mailbe.interfaces import (
     NoSuchMailbox,
     OverQuota,
     Quota,
+    Recipient,
     RelayDenied,
     Terms,
     TryLater,
@@ -454,6 +456,38 @@ class RealStores(StoreContract, SynchronousTestCase):
         self.deliver(b"a\r\n", Address("postmaster", "localhost"), Address("abuse", "localhost"))
         [file] = self.stage.files()
         self.assertTrue(file.startswith("reception/postmaster@localhost/new/"))
+
+    def test_of_any_number_of_tags_the_longest_name_that_is_somebodys_is_meant(self) -> None:
+        tags = "+a" * 28
+        self.alias("alice+a+a@localhost", "bob@localhost")
+        self.alias("@localhost", "alice@localhost")
+        for name, account in (("alice", BOB), ("bob", BOB), ("carol", ALICE)):
+            destination = self.office.destination(Address(name + tags, "localhost"), None)
+            self.assertEqual(destination, self.office.destination(account, None))
+
+    def test_a_stranger_with_many_tags_costs_no_more_questions_than_one_with_few(self) -> None:
+        asked: list[str] = []
+        event.listen(self.stage.accounts._engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+        self.assertRaises(NoSuchMailbox, self.office.destination, Address("carol" + "+a" * 28, "localhost"), None)
+        self.assertGreater(len(asked), 0)
+        self.assertLess(len(asked), 10)
+
+    def test_a_list_that_is_named_many_times_is_looked_through_once(self) -> None:
+        looks: list[object] = []
+
+        class Counted(tuple[Any, ...]):
+            def __iter__(self) -> Iterator[Any]:
+                looks.append(self)
+                return super().__iter__()
+
+        self.alias("team@localhost", "alice@localhost", "bob@localhost")
+        members = Counted(self.office.destination(Address("team", "localhost"), None))
+        recipients = [Recipient(Address(f"team+{tag}", "localhost"), members) for tag in range(100)]
+        letter = self.office.letter(Envelope(None, recipients=recipients))
+        looks.clear()
+        self.successResultOf(Deferred.fromCoroutine(letter.deliver()))
+        self.assertEqual(len(looks), 1)
+        self.assertEqual(len(self.stage.files()), 2)
 
     def test_the_separator_is_a_setting(self) -> None:
         for separator, there, not_there in (("-", "alice-a", "alice+a"), ("", "alice", "alice+a")):

@@ -230,11 +230,13 @@ class Accounts:
         :param lately: whether what another process has changed may be seen ``LOOK_LASTS`` seconds late: a letter to
             fifty need not cost fifty looks at the file.
         """
-        self.open()
+        if not self._usable:
+            self.open()
         same_look = same_look or (lately and time.monotonic() - self._looked < LOOK_LASTS)
         try:
             reader = self._reader if same_look and self._reader is not None else self._fresh()
-            return cast(T, reader.ask(question, about))
+            answer: T = reader.ask(question, about)
+            return answer
         except (OSError, sqlite3.Error, DBAPIError) as error:
             self._forget()
             raise TryLater(f"{self._path}: {_reason(error)}") from error
@@ -311,7 +313,7 @@ class _Reader:
     def close(self) -> None:
         self._connection.close()
 
-    def _ask(self, question: Callable[[Connection, Any], object], about: object) -> object:
+    def _ask(self, question: Callable[[Connection, Any], Any], about: object) -> Any:
         return question(self._connection, about)
 
 

@@ -75,7 +75,10 @@ def _add_domain(options: argparse.Namespace, maildata: Maildata, accounts: Accou
     name, asked = _domain(options.name), (options.postmaster, options.catch_all)
     directory.add_domain(accounts, name, *(text and _address(text) for text in asked))
     yield f"{name} added"
-    if not options.postmaster:
+    # Some may be of an earlier time, when the domain was served before.
+    offices = {Address(local, name).key for local in (POSTMASTER, directory.CATCH_ALL)}
+    yield from (_line(each) for each in _aliases(accounts) if each.address.key in offices)
+    if not _postmaster(accounts, name):
         yield f"nobody reads what comes for its postmaster yet: mailbe alias add {POSTMASTER}@{name} ADDRESS"
 
 
@@ -83,7 +86,8 @@ def _list_domains(options: argparse.Namespace, maildata: Maildata, accounts: Acc
     added = accounts.answer(directory.domains, None)
     told = listening.read(maildata.listening)
     for name in directory.served(accounts, told.domains if told else ()):
-        fields = [name, f"postmaster: {_postmaster(maildata, accounts, name)}"]
+        kept = f"nobody; what comes is kept in {maildata.reception(Address(POSTMASTER, name))}"
+        fields = [name, f"postmaster: {_postmaster(accounts, name) or kept}"]
         fields.append(f"letters to nobody: {_targets(accounts, Address(directory.CATCH_ALL, name)) or 'refused'}")
         if name not in added:
             fields.append("by --domain")
@@ -96,13 +100,14 @@ def _remove_domain(options: argparse.Namespace, maildata: Maildata, accounts: Ac
     yield f"{name} removed; its accounts ({left}) and aliases ({aliases}) stay"
 
 
-def _postmaster(maildata: Maildata, accounts: Accounts, domain: str) -> str:
+def _postmaster(accounts: Accounts, domain: str) -> str:
+    """Who gets the letters to a domain's postmaster; empty: nobody."""
     address = Address(POSTMASTER, domain)
     if accounts.at(address) is not None:
         return str(address)
-    if targets := _targets(accounts, address) or _targets(accounts, Address(directory.CATCH_ALL, domain)):
-        return targets
-    return f"nobody; what comes is kept in {maildata.reception(address)}"
+    # An alias that leads to nobody comes before the catch-all too.
+    named = accounts.answer(directory.alias, address.key) is not None
+    return _targets(accounts, address if named else Address(directory.CATCH_ALL, domain))
 
 
 def _targets(accounts: Accounts, address: Address) -> str:
@@ -123,7 +128,7 @@ def _alias(text: str) -> Address:
     if text.startswith("@"):
         return Address(directory.CATCH_ALL, _domain(text[1:]))
     address = _address(text)
-    if not is_name(address.local):
+    if not (address.local and is_name(address.local)):
         raise NotPossible(f"{text!a} is no name for a mailbox")
     return address
 

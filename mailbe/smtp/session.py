@@ -242,7 +242,8 @@ class Session:
         room = self._office.room(destination, self.envelope.octets)
         if room is not None:
             return self._take_when_there_is_room(room, self.envelope, Recipient(recipient, destination))
-        return self._take(self.envelope, Recipient(recipient, destination))
+        self.envelope.recipients.append(Recipient(recipient, destination))
+        return RECIPIENT_OK
 
     async def data(self) -> Reply | None:
         """The letter itself. 250 is said when it is safe on the disk in every mailbox, or not at all.
@@ -375,9 +376,6 @@ class Session:
 
     async def _take_when_there_is_room(self, room: Awaitable[None], envelope: Envelope, recipient: Recipient) -> Reply:
         await room
-        return self._take(envelope, recipient)
-
-    def _take(self, envelope: Envelope, recipient: Recipient) -> Reply:
         envelope.recipients.append(recipient)
         return RECIPIENT_OK
 
