@@ -312,7 +312,7 @@ def _new_record(options: argparse.Namespace) -> tuple[str, str | None]:
     """The record and the SCRAM text of a password that is asked for."""
     password = _password_from_stdin() if options.password_stdin else _password_from_terminal()
     schemes.check_password_rules(password)
-    record = schemes.hash_password(password.encode(), schemes.CHOICES[options.password_scheme])
+    record = schemes.hash_password(schemes.prepared(password.encode()), schemes.CHOICES[options.password_scheme])
     return record, scram.make_verifier(password.encode())
 
 

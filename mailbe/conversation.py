@@ -156,7 +156,8 @@ class Conversation(LineReceiver):
         if rest is None:
             return
         self._body = None
-        self.setLineMode(rest)
+        self.setLineMode()
+        self._buffer = rest  # not by setLineMode, for which it would be news from the client, and so a new turn
         self._answer_question(b"")
         self._settle()
 

@@ -167,7 +167,7 @@ class Draft:
         self.path = path
         self.octets = 0
         self._memory = memory
-        self._chunks: list[bytes] = []
+        self._content = bytearray()  # and no list of chunks: of two octets each, they would take twenty times the room
         self._descriptor: int | None = None
         self._in_spool = False
 
@@ -177,7 +177,7 @@ class Draft:
         :raises OSError:
         """
         self.octets += len(chunk)
-        self._chunks.append(chunk)
+        self._content += chunk
         if self._descriptor is not None or self.octets > self._memory:
             self._write_out()
 
@@ -205,7 +205,7 @@ class Draft:
 
     def forget(self) -> bool:
         """Forget its octets. Returns whether its name in the spool is to be taken away; that is told once."""
-        self._chunks.clear()
+        self._content.clear()
         self._close()
         in_spool, self._in_spool = self._in_spool, False
         return in_spool
@@ -221,8 +221,8 @@ class Draft:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o600)
             self._in_spool = True
-        octets = memoryview(b"".join(self._chunks))
-        self._chunks.clear()
+        octets = memoryview(self._content)
+        self._content = bytearray()
         try:
             while octets:
                 octets = octets[os.write(self._descriptor, octets) :]

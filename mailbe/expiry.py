@@ -2,6 +2,8 @@
 
 A letter's days begin when its file came to its place in the mailbox, or was last moved or linked there: it may stay
 longer than was said, and never shorter. A maildrop that a session has open is left alone until the next time.
+Nor does a clock that is set forward, for a year by mistake, delete all mail: from one look to the next it is a day
+later at most, so there is time to see what the log says.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from mailbe.accounts.terms import AccountTerms
+from mailbe.accounts.terms import DAY, AccountTerms
 from mailbe.durable import lock_folder, sync_folder, trouble
 from mailbe.interfaces import TryLater
 from mailbe.maildata import Maildata
@@ -34,6 +36,7 @@ class Expiry:
         self._terms = terms
         self._now = now
         self._ended = False
+        self._looked: float | None = None  # when, as we believed then
 
     def end(self) -> None:
         """Do no more: the service stops. Any thread may call this."""
@@ -50,12 +53,13 @@ class Expiry:
             log.warn("no letters expire now: {error}", error=error)
             return 0
         count = 0
+        now = self._believed()
         for address, seconds in expiring:
             for mailbox in (self._maildata.reception(address), self._maildata.envoi(address)):
                 if self._ended:
                     return count
                 try:
-                    gone = _delete(mailbox, self._now() - seconds)
+                    gone = _delete(mailbox, now - seconds)
                 except OSError as error:
                     log.warn("letters of {user} do not expire: {error}", user=str(address), error=trouble(error))
                     continue
@@ -63,6 +67,16 @@ class Expiry:
                     log.info("{count} letters have expired in {mailbox}", count=gone, mailbox=str(mailbox))
                 count += gone
         return count
+
+    def _believed(self) -> float:
+        """The time, or a day later than the last time where that is before it."""
+        now = self._now()
+        if self._looked is not None and now > self._looked + DAY:
+            ahead = (now - self._looked) / DAY
+            log.warn("the clock went forward by {days:.0f} days; letters expire a day at a time", days=ahead)
+            now = self._looked + DAY
+        self._looked = now
+        return now
 
 
 def _delete(mailbox: Path, before: float) -> int:

@@ -1,7 +1,8 @@
 """One file of a Maildir: what its name tells, and its content as it crosses the wire.
 
-A message's name is ``<unique part>[,U=<octets>][,S=<octets>][,W=<octets>][:2,<flags>]``. S is the size of the
-file, W its size on the wire, where every line ends in CRLF, and U that of its surrogate there, where it needs one.
+A message's name is ``<unique part>[,A=<octets>][,S=<octets>][,W=<octets>][:2,<flags>]``. S is the size of the
+file, W its size on the wire, where every line ends in CRLF, and A that of its surrogate there, of ASCII, where it
+needs one. (U is isync's and pine's, for a number of theirs.)
 Our own files are stored as they crossed the wire, so both are the same, and sending one is copying it. A file that
 another program has put there may have lines that end in LF, and a name that tells no size: it is converted on its
 way out, and measured once.
@@ -22,7 +23,7 @@ SMALL = 64 * 1024  # octets of a letter that is read at once
 CHUNK = 256 * 1024  # octets of a larger one that are
 
 _WIRE_SIZE = re.compile(r",W=(\d+)")
-_SURROGATE_SIZE = re.compile(r",U=(\d{1,18})(?=,|$)")
+_SURROGATE_SIZE = re.compile(r",A=(\d{1,18})(?=,|$)")
 
 
 def base(name: str) -> str:

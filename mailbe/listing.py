@@ -110,7 +110,7 @@ def list_mailbox(mailbox: Path, measured: dict[str, tuple[int, int]]) -> Listing
     for base_name in sorted(found):
         name = found[base_name]
         size = told_size(base_name)
-        surrogate_size = told_surrogate(base_name) if ",U=" in base_name else None
+        surrogate_size = told_surrogate(base_name) if ",A=" in base_name else None
         if size is None:
             both = measured.get(base_name)
             try:

@@ -32,8 +32,7 @@ class Lines:
         self._at = 0  # in it: what stands before has been dealt with
         self._out: list[bytes] = []
         self._step: Callable[[], bool] = self._header
-        self._fields: list[bytes] = []  # lines of the header that we are in
-        self._octets = 0  # of them
+        self._fields = bytearray()  # of the header that we are in; a list of its lines may be twenty times as large
         self._default = b"text/plain"  # the type of a part that has none
         self._boundaries: list[tuple[bytes, bytes]] = []  # from the outside in, each with the default for its parts
         self._starts: tuple[bytes, ...] = ()  # those boundaries alone, to be looked for
@@ -50,7 +49,7 @@ class Lines:
 
     def end(self) -> bytes:
         """What is left when the letter is at its end."""
-        self._out += self._fields
+        self._out.append(bytes(self._fields))
         rest = self._buffer[self._at :]
         if self._step == self._body and not (self._base64 and self._delimits(rest.removeprefix(b"\r\n"))):
             self._pass_on(rest)
@@ -71,7 +70,7 @@ class Lines:
         """A line of a header, or the empty one behind it, or the delimiter of a part that has no more."""
         end = self._buffer.find(b"\r\n", self._at)
         if end < 0:
-            if self._octets + len(self._buffer) - self._at > MAX_HEADER:
+            if len(self._fields) + len(self._buffer) - self._at > MAX_HEADER:
                 self._give_up()
             return False
         line = self._buffer[self._at : end]
@@ -79,16 +78,14 @@ class Lines:
             self._body_begins()
             return True
         if (found := self._delimits(line)) is not None:
-            self._out += self._fields
+            self._out += [bytes(self._fields), line]
             self._fields.clear()
-            self._out.append(line)
             self._at = end
             self._delimited(*found)
             return True
         self._at = end + 2
-        self._fields.append(line + b"\r\n")
-        self._octets += len(line) + 2
-        if self._octets > MAX_HEADER:
+        self._fields += line + b"\r\n"
+        if len(self._fields) > MAX_HEADER:
             self._give_up()
         return True
 
@@ -128,14 +125,13 @@ class Lines:
         return None
 
     def _body_begins(self) -> None:
-        header = b"".join(self._fields)
+        header = bytes(self._fields)
         self._fields.clear()
-        self._octets = 0
         written = found[1] if (found := _TYPE.search(header)) else self._default
         kind = _plain(written.partition(b";")[0]) or self._default
         encoding = _plain(found[2]) if (found := _ENCODING.search(header)) else b"7bit"
         boundary = _BOUNDARY.search(written) if kind.startswith(b"multipart/") else None
-        parts = boundary is not None or kind in _MESSAGES
+        parts = kind.startswith(b"multipart/") or kind in _MESSAGES
         if encoding == b"binary":
             header = _ENCODING.sub(rb"\1: " + (b"8bit" if parts else b"base64"), header)
             self._base64 = None if parts else _Base64()
@@ -180,7 +176,7 @@ class Lines:
 
     def _give_up(self) -> None:
         """The header is none: let all that follows through."""
-        self._out += self._fields
+        self._out.append(bytes(self._fields))
         self._fields.clear()
         self._boundaries.clear()
         self._starts = ()

@@ -311,7 +311,7 @@ class Letter:
     async def _put_into(self, mailboxes: Mailboxes) -> None:
         octets = self._draft.octets
         surrogate = self._surrogate.end()
-        told = "" if surrogate is None else f",U={surrogate}"
+        told = "" if surrogate is None else f",A={surrogate}"
         name = f"{self.id}{told},S={octets},W={octets}"
         await self._writer.store(Parcel(self._draft, name, tuple(mailbox.path for mailbox in mailboxes)))
         for mailbox, _ in _limited(mailboxes):

@@ -92,7 +92,7 @@ class Surrogate:
         self.changed = False
         """Whether the surrogate differs from the letter, as far as that has come."""
         self._held = b""  # the beginning of what cannot be told yet
-        self._field: list[bytes] = []  # lines of the field that we are in
+        self._field = bytearray()  # the field that we are in; a list of its lines may be twenty times as large
         self._header_octets = 0  # of all headers that have come
         self._dashes = 0
         self._at_line_start = True
@@ -137,7 +137,8 @@ class Surrogate:
             if self._header_octets + len(data) - begin <= MAX_HEADER:
                 return begin
             end = len(data) - data.endswith(b"\r")  # nobody can make us hoard it
-        self._line(data[begin:end], out)
+        if end > begin:  # or that CR may begin the empty line
+            self._line(data[begin:end], out)
         return end
 
     def _plain_header(self, data: bytes, out: list[bytes]) -> int:
@@ -185,14 +186,14 @@ class Surrogate:
                 out.append(line)
                 return
         self._at_line_start = line.endswith(b"\r\n")
-        self._field.append(line)
+        self._field += line
         self._header_octets += len(line)
         if self._header_octets > MAX_HEADER:
-            out.append(self._question_marks(b"".join(self._field)))
+            out.append(self._question_marks(bytes(self._field)))
             self._field.clear()
 
     def _end_field(self, out: list[bytes]) -> None:
-        field = b"".join(self._field)
+        field = bytes(self._field)
         if not field:
             return
         self._field.clear()

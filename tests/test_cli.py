@@ -95,6 +95,12 @@ class Adding(CommandCase):
         self.assertTrue(schemes.verify(b"password", self.account().record))
         self.assertFalse((self.maildata.root / "reception").exists())  # that is the server's to make
 
+    def test_a_password_is_kept_as_every_keyboard_may_compose_it(self):
+        for number, password in enumerate(("passe\u0301", "pass\xe9")):
+            self.add(f"a{number}@localhost", password.encode() + b"\n")
+            record = self.account(Address(f"a{number}", "localhost")).record
+            self.assertTrue(schemes.verify("pass\xe9".encode(), record))
+
     def test_the_password_is_one_line_of_stdin(self):
         for name, given, password in (
             ("a", b"secret\nnot this\n", "secret"),

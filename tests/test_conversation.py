@@ -19,6 +19,7 @@ from mailbe.interfaces import TryLater
 from mailbe.limits import Limits
 from mailbe.listener import Listener
 from mailbe.session import Farewell, ISession, Refusal, Reply
+from mailbe.smtp.incoming import Chunk
 from mailbe.smtp.session import Session
 from tests.dialogue import Stage, Transport
 from tests.fakes import FakeTls
@@ -58,6 +59,7 @@ class Echo:
             b"refuse": self._refuse,
             b"wrong": lambda: Reply(b"wrong\r\n", error=True),
             b"effect": lambda: Reply(b"done\r\n", effect=True),
+            b"chunk": self._chunk,
             b"later": self._later,
             b"bug": lambda: 1 / 0,
             b"quit": lambda: Reply(b"bye\r\n", last=True),
@@ -78,6 +80,10 @@ class Echo:
 
     async def _ask(self) -> Reply:
         return Reply(b"you said " + await self.wire.ask(Reply(b"what?\r\n")) + b"\r\n")
+
+    async def _chunk(self) -> Reply:
+        await self.wire.ask(None, Chunk(1, lambda _octets: None))
+        return Reply(b"taken\r\n")
 
     async def _slow_ask(self) -> Reply:
         await self._slow()
@@ -317,6 +323,14 @@ class Turns(WireCase):
         self.assertEqual((self.heard(), self.reading), (b"a\r\n" * TURN, False))
         self.clock.advance(0)
         self.assertEqual((self.heard(), self.reading), (b"a\r\n" * (TURN + 1), True))
+
+    def test_what_is_no_line_is_no_new_turn(self) -> None:
+        self.heard()
+        self.say(b"chunk\r\nx" * (2 * TURN))
+        # The octet of the last one waits for the next turn.
+        self.assertEqual((self.heard(), self.reading), (b"taken\r\n" * (TURN - 1), False))
+        self.clock.advance(0)
+        self.assertEqual((self.heard(), self.reading), (b"taken\r\n" * (TURN + 1), True))
 
     def test_of_a_crowd_few_have_their_turn_at_a_time(self) -> None:
         wires = [self.wire]

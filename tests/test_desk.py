@@ -579,6 +579,13 @@ class ChangingThePassword(DeskCase):
     def changing(self, name="alice", old=PASSWORD, new=NEW, peer=HOME):
         return Deferred.fromCoroutine(self.desk.change_password(name, old, new, peer))
 
+    def test_an_old_password_is_one_however_it_is_composed(self):
+        composed, apart = "white rabbit \xe9t\xe9", "white rabbit e\u0301te\u0301"
+        for old, new in ((PASSWORD, apart), (composed, self.NEW), (self.NEW, composed), (apart, PASSWORD)):
+            self.successResultOf(self.changing(old=old, new=new))
+            self.successResultOf(self.log_in("alice", new))
+            self.assertEqual(str(self.failureResultOf(self.changing(old=new, new=new), BadNewPassword).value), "same")
+
     def assert_old_holds(self):
         self.successResultOf(self.log_in("alice", PASSWORD))
         self.failureResultOf(self.log_in("alice", self.NEW), UnauthorizedLogin)

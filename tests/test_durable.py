@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from twisted.internet.defer import gatherResults
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mailbe.durable import ABREAST, LEFT_AT_ONCE, Draft, Parcel, Writer, make_folder, make_mailbox, trouble
+from mailbe.durable import ABREAST, LEFT_AT_ONCE, SMALL, Draft, Parcel, Writer, make_folder, make_mailbox, trouble
 from mailbe.interfaces import MailboxFull, TryLater
 
 
@@ -247,6 +248,17 @@ class Storing(WriterCase):
         self.assertEqual(
             [path.stat().st_mode & 0o777 for path in (letter, letter.parent, self.boxes[0])], [0o600, 0o700, 0o700]
         )
+
+
+class Memory(SynchronousTestCase):
+    def test_a_letter_in_small_segments_takes_no_more_than_its_octets(self) -> None:
+        draft = Draft(Path(self.mktemp()))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(SMALL // 2):
+            draft.write(number.to_bytes(2, "big"))
+        self.assertLess(tracemalloc.get_traced_memory()[0], 3 * SMALL)
+        self.assertFalse(draft.forget())
 
 
 class Leftovers(WriterCase):

@@ -11,13 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 import mailbe
 
 PACKAGE = Path(mailbe.__file__).parent
-GROUND = {"address", "arguments", "dots", "mime", "peers", "sent", "surrogate", "trace", "__init__"}
+GROUND = {"address", "arguments", "characters", "dots", "mime", "peers", "sent", "surrogate", "trace", "__init__"}
 SEAMS = GROUND | {"interfaces"}
 TALK = SEAMS | {"session", "limits", "conversation", "listener", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
 MAY_IMPORT = {
     "address": set(),
     "arguments": set(),
+    "characters": set(),
     "dots": GROUND,
     "mime": set(),
     "peers": GROUND,
@@ -72,7 +73,7 @@ MAY_IMPORT = {
     "cli": SEAMS | {"accounts", "announce", "client", "conform", "maildata", "rooms", "torture"},
     "__init__": set(),
 }
-STANDARD_LIBRARY_ONLY = {"arguments", "dots", "mime", "peers", "sent", "surrogate", "trace"}
+STANDARD_LIBRARY_ONLY = {"arguments", "characters", "dots", "mime", "peers", "sent", "surrogate", "trace"}
 HOLD_THE_REACTOR = {"tap", "cli", "worker"}
 
 

@@ -188,7 +188,7 @@ class Names(SynchronousTestCase):
         user = "(alice|bob|postmaster)@localhost"
         self.may_name = re.compile(
             rf"(file:///.*)?{root}(/(accounts\.sqlite3(\?mode=rw)?|spool(/{letter})?"
-            rf"|(reception|envoi)(/{user}(/(tmp|new|cur)(/{letter}(,U=[0-9]+)?,S=[0-9]+,W=[0-9]+)?)?)?))?"
+            rf"|(reception|envoi)(/{user}(/(tmp|new|cur)(/{letter}(,A=[0-9]+)?,S=[0-9]+,W=[0-9]+)?)?)?))?"
         )
 
     @contextmanager

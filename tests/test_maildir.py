@@ -69,9 +69,10 @@ class Names(SynchronousTestCase):
             self.assertIsNone(told_size(name))
 
     def test_so_is_the_size_of_a_surrogate(self) -> None:
-        for name in ("1.a,U=7,S=4,W=5", "1.a,S=4,W=5,U=7", "1.a,U=7"):
+        for name in ("1.a,A=7,S=4,W=5", "1.a,S=4,W=5,A=7", "1.a,A=7"):
             self.assertEqual((told_surrogate(name), told_size(name)), (7, 5 if "W" in name else None))
-        for name in ("1.a", "1.a,S=4,W=5", "1.a,U=", "1.a,U=x,W=5", "1.aU=7", "1.a,U=" + "9" * 30):
+        # The third as isync leaves a letter of ours behind, which puts a number of its own there.
+        for name in ("1.a", "1.a,S=4,W=5", "1.a,S=4,W=5,U=1", "1.a,A=", "1.a,A=x,W=5", "1.aA=7", "1.a,A=" + "9" * 30):
             self.assertIsNone(told_surrogate(name))
 
 
@@ -82,8 +83,8 @@ class Surrogates(MaildropCase):
 
     def test_a_name_that_tells_is_believed_and_nothing_is_read(self) -> None:
         self.put("1.a,S=7,W=7")
-        self.put("2.a,U=20,S=9,W=9", folder="cur").rename(self.box / "cur" / "2.a,U=20,S=9,W=9:2,S")
-        self.put("3.a,U=7,S=7,W=7")
+        self.put("2.a,A=20,S=9,W=9", folder="cur").rename(self.box / "cur" / "2.a,A=20,S=9,W=9:2,S")
+        self.put("3.a,A=7,S=7,W=7")
         self.patch(listing, "contents", lambda path: self.fail("it was read"))
         maildrop = self.open()
         self.assertEqual((maildrop.sizes, maildrop.surrogates), ([7, 9, 7], {1: 20}))

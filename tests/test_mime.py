@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import re
+import tracemalloc
 from email.message import Message
 from itertools import pairwise
 from typing import Any
@@ -101,6 +102,11 @@ class Converting(SynchronousTestCase):
             b"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n--b--\r\n",
         )
 
+    def test_a_multipart_whose_parts_cannot_be_told_is_not_encoded(self) -> None:
+        for parameter in (b"", b"; boundary*0=b"):
+            head = b"Content-Type: multipart/x%s\r\nContent-Transfer-Encoding: %s\r\n\r\n--b\r\n"
+            self.assertEqual(converted(head % (parameter, b"binary")), head % (parameter, b"8bit"))
+
     def test_a_digest_holds_messages(self) -> None:
         head = b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\n"
         lines = converted(head + b"Content-Transfer-Encoding: binary\r\n\r\n\n\n\r\n--b--\r\n")
@@ -114,6 +120,19 @@ class Converting(SynchronousTestCase):
         self.assertEqual(
             converted(letter), letter.replace(b"binary", b"base64").replace(b"\r\n\n\r\n", b"\r\nCg==\r\n")
         )
+
+    def test_headers_that_end_with_their_part_do_not_add_up(self) -> None:
+        head = b"Content-Type: multipart/x; boundary=b\r\n\r\n" + b"--b\r\nX: y\r\n" * (MAX_HEADER // 5)
+        lines = converted(head + b"--b\r\nContent-Transfer-Encoding: binary\r\n\r\n\n\r\n--b--\r\n")
+        self.assertEqual(lines, head + b"--b\r\nContent-Transfer-Encoding: base64\r\n\r\nCg==\r\n--b--\r\n")
+
+    def test_a_header_of_short_lines_takes_no_more_room_than_its_octets(self) -> None:
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        lines = Lines()
+        lines.feed(b"a\r\n" * (MAX_HEADER // 3))
+        self.assertLess(tracemalloc.get_traced_memory()[0], 3 * MAX_HEADER)
+        self.assertFalse(lines.feed(b""))
 
     def test_a_header_without_end_is_not_hoarded(self) -> None:
         for line in (b"X" * 100, b"X: y\r\n" * 20):

@@ -124,7 +124,16 @@ class Strength(SynchronousTestCase):
 
 class Rules(SynchronousTestCase):
     def test_good_passwords_are_taken(self):
-        for password in ("x", "correct horse battery staple", "pässwörd", "密码", ":", "x" * MAX_PASSWORD):
+        for password in (
+            "x",
+            "correct horse battery staple",
+            "pässwörd",
+            "密码",
+            "\U0001f600",
+            "\u05e91",
+            ":",
+            "x" * MAX_PASSWORD,
+        ):
             check_password_rules(password)
 
     def test_bad_passwords_are_refused_with_the_reason(self):
@@ -138,6 +147,8 @@ class Rules(SynchronousTestCase):
             ("x" * (MAX_PASSWORD + 1), "longer than 128"),
             ("ä" * (MAX_PASSWORD // 2 + 1), "longer than 128"),
             ("sec\udcffret", "UTF-8"),
+            ("sec\ue000ret", "POP3"),
+            ("sec\u200eret", "POP3"),
         ):
             with self.assertRaises(BadPassword) as caught:
                 check_password_rules(password)

@@ -622,7 +622,7 @@ class RealStores(StoreContract, SynchronousTestCase):
     def test_a_name_tells_the_size_of_a_surrogate(self) -> None:
         id = self.deliver("Subject: é\r\n\r\n".encode(), ALICE)
         [file] = self.stage.files()
-        self.assertRegex(file, rf"/{re.escape(id)},U=[0-9]+,S=41,W=41$")
+        self.assertRegex(file, rf"/{re.escape(id)},A=[0-9]+,S=41,W=41$")
         self.assertEqual(self.open(ALICE)[0].uid(0), id)
 
     def test_a_log_in_too_soon_opens_nothing(self) -> None:

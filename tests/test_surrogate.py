@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+import tracemalloc
 from email.header import decode_header, make_header
 
 from hypothesis import given, settings
@@ -113,11 +114,23 @@ class Fields(SynchronousTestCase):
         letter = Surrogate()
         for octet in range(0, len(long), 1000):
             letter.feed(long[octet : octet + 1000])
-            self.assertLessEqual(len(letter._held) + sum(map(len, letter._field)), module.MAX_HEADER + 1000)
+            self.assertLessEqual(len(letter._held) + len(letter._field), module.MAX_HEADER + 1000)
         after = b"To: b@c\r\n\r\n\xe9"
         expected = long.replace(b"\xc3\xa9", b"??").replace(b"\xe9", b"?") + after
         self.assertEqual(made(long + after), expected)
         self.assertEqual(made(long, after), expected)
+
+    def test_the_empty_line_behind_a_header_as_long_as_can_be_held_may_come_in_two(self) -> None:
+        header = b"X: " + b"a" * (module.MAX_HEADER - 5) + b"\r\n"
+        self.assertEqual(made(header, b"\r", b"\n\xc3\xa9\r\n"), header + b"\r\n\xc3\xa9\r\n")
+
+    def test_a_field_of_short_lines_takes_no_more_room_than_its_octets(self) -> None:
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        letter = Surrogate()
+        letter.feed(b"X: \xe9\r\n" + b" \r\n" * (module.MAX_HEADER // 4))
+        self.assertLess(tracemalloc.get_traced_memory()[0], 3 * module.MAX_HEADER)
+        self.assertTrue(letter.in_header)
 
     def test_so_many_lines_that_might_be_delimiters_are_a_body(self) -> None:
         few, many = (b"--x\r\n" * count for count in (module.MAX_DASHES - 1, module.MAX_DASHES))

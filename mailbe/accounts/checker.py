@@ -17,7 +17,6 @@ from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
 
-from passlib.utils import saslprep
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
@@ -292,13 +291,8 @@ class _Wrong(Exception):
 
 
 def _spellings(password: bytes) -> list[bytes]:
-    """The password as it came, and prepared where that differs: two keyboards may compose one character otherwise."""
-    if password.isascii():
-        return [password]
-    try:
-        prepared: bytes = saslprep(password.decode()).encode()
-    except ValueError:
-        return [password]
+    """The password as it came, and prepared where that differs."""
+    prepared = schemes.prepared(password)
     return [password] if prepared == password else [password, prepared]
 
 

@@ -189,9 +189,9 @@ class Desk:
 
     def _change(self, account: Account, old: bytes, new: str) -> None:
         # The checker may have kept the answer back for seconds, in which an operator has given it another.
-        if not schemes.verify(old, account.record):
+        if not any(schemes.verify(each, account.record) for each in {old, schemes.prepared(old)}):
             raise TryLater(f"{account.address} was changed while its password was being changed")
-        if _octets(new) == old:
+        if schemes.prepared(_octets(new)) == schemes.prepared(old):
             raise BadNewPassword("same")
         check_new_password(new, account.address)
         if not self._accounts.set_record(account.id, *self._texts(new), expected=account.record):
@@ -202,7 +202,7 @@ class Desk:
         verifier = scram.make_verifier(password.encode())
         if verifier is None:  # and with one account that cannot use it, SCRAM is offered to nobody
             raise BadNewPassword("characters")
-        return schemes.hash_password(password.encode(), self._scheme), verifier
+        return schemes.hash_password(schemes.prepared(password.encode()), self._scheme), verifier
 
 
 class _Again(Exception):

@@ -15,6 +15,9 @@ from typing import Any
 
 from passlib.exc import PasswordValueError
 from passlib.hash import argon2, hex_md5, md5_crypt
+from passlib.utils import saslprep
+
+from mailbe.characters import has_prohibited
 
 # RFC 9106 4, the second recommended option: 3 passes over 64 MiB with 4 lanes.
 _ARGON2ID = argon2.using(type="ID", rounds=3, memory_cost=64 * 1024, parallelism=4)
@@ -47,7 +50,7 @@ class BadRecord(ValueError):
 def check_password_rules(password: str) -> None:
     """Whether ``password`` may become somebody's.
 
-    :raises BadPassword: with the reason: it is empty, has control characters, or is too long for POP3.
+    :raises BadPassword: with the reason: it is empty, has control characters, or is nothing that POP3 can carry.
     """
     try:
         octets = len(password.encode())
@@ -57,8 +60,23 @@ def check_password_rules(password: str) -> None:
         raise BadPassword("the password is empty")
     if any(unicodedata.category(character) == "Cc" for character in password):
         raise BadPassword("the password has control characters")
+    if has_prohibited(password):
+        raise BadPassword("the password has characters that POP3 takes in none")
     if octets > MAX_PASSWORD:
         raise BadPassword(f"the password is longer than {MAX_PASSWORD} octets")
+
+
+def prepared(password: bytes) -> bytes:
+    """What SASLprep makes of ``password``, as it is to be kept (RFC 4616 2); itself where that knows no such password.
+
+    Two keyboards may compose one character otherwise.
+    """
+    if password.isascii():
+        return password
+    try:
+        return saslprep(password.decode()).encode() or password
+    except ValueError:
+        return password
 
 
 def hash_password(password: bytes, scheme: str) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from passlib.utils import saslprep
-
+from mailbe.characters import has_prohibited
 from mailbe.pop3.replies import Refusal
 
 MAX_DIGITS = 10  # of a message number
@@ -32,7 +31,7 @@ def text(argument: bytes) -> tuple[bytes]:
 
 
 def prepared(argument: bytes) -> tuple[bytes]:
-    """A name or a password as it stands, once it is known that SASLprep does not forbid it (RFC 6856 2.2).
+    """A name or a password as it stands, once it is known that it has nothing that none may have (RFC 6856 2.2).
 
     Whoever compares it sees to what SASLprep would make of it.
     """
@@ -40,9 +39,11 @@ def prepared(argument: bytes) -> tuple[bytes]:
     if octets.isascii() and octets.decode().isprintable():
         return (octets,)
     try:
-        saslprep(octets.decode())
-    except ValueError:
-        raise Refusal("this can be neither a name nor a password", "AUTH") from None
+        fits = not has_prohibited(octets.decode())
+    except UnicodeDecodeError:
+        fits = False
+    if not fits:
+        raise Refusal("this can be neither a name nor a password", "AUTH")
     return (octets,)
 
 
