@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from mailbe import held_options
 from mailbe.accounts import directory, directory_options, quotas, schemes, scram
 from mailbe.accounts import options as invitation
 from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuchAccount
@@ -351,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_user_commands(kinds.add_parser("user", help="the accounts"))
     directory_options.add_commands(kinds, _on_accounts)
     invitation.add_command(kinds, _on_accounts)
+    held_options.add_commands(kinds, _on_accounts)
     announce.add_commands(kinds, DEFAULT_MAILDATA)
     client.add_command(kinds)
     conform.add_command(kinds)

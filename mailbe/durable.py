@@ -230,11 +230,28 @@ class Draft:
             raise named(error, self.path) from None
 
 
+class Shelved:
+    """A letter that is on the disk already, under a name that stays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(self) -> None:
+        """There is nothing to be written."""
+
+    def sync(self) -> None:
+        """It was synced before it got its name."""
+
+    def forget(self) -> bool:
+        """Its name is not for who stores it to take away."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """A letter that is complete: what, under which name, and into which mailboxes."""
 
-    draft: Draft
+    draft: Draft | Shelved
     name: str
     mailboxes: tuple[Path, ...]
 
@@ -267,10 +284,14 @@ class Writer:
         self._waiting.put((parcel, done))
         return done
 
-    def discard(self, draft: Draft) -> None:
+    def discard(self, draft: Draft | Shelved) -> None:
         """Take away what there is of ``draft``. What cannot be is told in the log, and tried again with each letter."""
         if draft.forget():
             self._take_away([draft.path])
+
+    def remove(self, parcel: Parcel) -> None:
+        """Take a parcel that was stored out of its mailboxes again, as ``discard`` takes away drafts."""
+        self._take_away([mailbox / "new" / parcel.name for mailbox in parcel.mailboxes])
 
     def _take_away(self, names: Iterable[Path]) -> None:
         for name in names:

@@ -213,6 +213,24 @@ class Recipient:
 
     address: Address
     destination: Destination
+    notify: frozenset[str] | None = None
+    """Of what the sender is to be told: ``SUCCESS``, ``FAILURE``, ``DELAY``; empty: of nothing; ``None``: he has not
+    said (RFC 3461 4.1)."""
+    original: str = ""
+    """Whom the sender wrote to, with the kind of the address: ``rfc822;bob@example.org``; empty where he has not said
+    (RFC 3461 4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a letter is to have been delivered (RFC 2852)."""
+
+    until: float
+    """In seconds since 1970."""
+    give_up: bool
+    """Whether it is of no use later and the sender is told that it failed (R), or else that it is late (N)."""
+    trace: bool
+    """Whether the sender wants to know of each host that it passed."""
 
 
 @dataclass(slots=True)
@@ -224,6 +242,18 @@ class Envelope:
     octets: int = 0
     """How large the client has said that it will be (RFC 1870); 0 where it has not."""
     recipients: list[Recipient] = field(default_factory=list)
+    utf8: bool = False
+    """Whether addresses and header may be of UTF-8 (RFC 6531)."""
+    id: str = ""
+    """What the sender calls it in reports; empty where he has not said (RFC 3461 4.4)."""
+    whole: bool = False
+    """Whether the sender wants all of it back if it fails, and not its header alone (RFC 3461 4.3)."""
+    deadline: Deadline | None = None
+    release: float | None = None
+    """Until when it is kept back, in seconds since 1970 (RFC 4865); ``None``: it is not."""
+    hold: str = ""
+    """How that was asked for, which reports repeat (RFC 4865 5.1.2): ``for;3600``, ``until;2030-01-01T00:00:00Z``;
+    empty where it was not."""
 
 
 class ILetter(Interface):
@@ -236,6 +266,8 @@ class ILetter(Interface):
 
     def deliver() -> Awaitable[None]:
         """Put the letter into all its mailboxes, safely on the disk, or into none.
+
+        Where its envelope has a ``release``, it is kept safely on the disk until then, and in no mailbox before.
 
         :raises MailLoop, MailboxFull, OverQuota, TryLater: and then the letter is in no mailbox.
         """

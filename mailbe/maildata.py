@@ -5,6 +5,7 @@ Layout::
     reception/<user>/{tmp,new,cur}   what arrived; <user> is the account's address
     envoi/<user>/{tmp,new,cur}       what that account sent
     removed/<user>.<time>/           the mail of accounts that were removed
+    held/{letters,envelopes}/        letters that wait for the time when they are to be released, and for whom they are
     spool/                           letters on their way in
     tls/                             the certificate that was made, where none was given
     accounts.sqlite3                 the accounts
@@ -18,6 +19,7 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +64,20 @@ class Maildata:
     @property
     def spool(self) -> Path:
         return self.root / "spool"
+
+    @property
+    def held(self) -> Path:
+        return self.root / "held"
+
+    @property
+    def held_letters(self) -> Path:
+        """The mailbox of letters that wait for their release."""
+        return self.held / "letters"
+
+    @property
+    def held_envelopes(self) -> Path:
+        """What is known of these letters, in the form of a mailbox too: what writes letters writes it."""
+        return self.held / "envelopes"
 
     @property
     def pid(self) -> Path:
@@ -116,7 +132,7 @@ class Maildata:
 
     @property
     def _layout(self) -> tuple[Path, ...]:
-        return self.root, self.root / "reception", self.root / "envoi", self.spool
+        return self.root, self.root / "reception", self.root / "envoi", self.held, self.spool
 
     def _make(self, *folders: Path) -> None:
         try:
@@ -165,22 +181,28 @@ class Maildata:
     def sweep(self, process: int | None = None) -> int:
         """Remove the letters that a crash left in the spool: none was acknowledged. Returns how many.
 
-        Only the holder of the lock may call this.
+        Envelopes of held letters go too, where the letter never came. Only the holder of the lock may call this.
 
         :param process: the id of one that has ended, and only its letters go; ``None``: nobody uses the spool.
         :raises Unusable:
         """
         try:
-            left = []
-            for path in self.spool.iterdir():
-                name = _LETTER.match(path.name)
-                if name and (process is None or int(name[1]) == process) and path.is_file():
-                    left.append(path)
+            left = _letters(self.spool.iterdir(), process)
             for path in left:
                 path.unlink()
+            for path in self._lone_envelopes(process):
+                path.unlink(missing_ok=True)  # who has just released the letter takes it away, too
         except OSError as error:
             raise Unusable(f"{error.filename}: {error.strerror}; see to it by hand") from error
         return len(left)
+
+    def _lone_envelopes(self, process: int | None) -> list[Path]:
+        if not self.held_letters.is_dir():
+            return []
+        drafts = [] if process is not None else _letters(_in(self.held_envelopes / "tmp"), None)
+        envelopes = _letters(_in(self.held_envelopes / "new"), process)
+        letters = {path.name.partition(",")[0] for name in ("new", "cur") for path in _in(self.held_letters / name)}
+        return drafts + [path for path in envelopes if path.name not in letters]
 
     def put_aside(self, address: Address) -> Path | None:
         """Move ``address``'s mailboxes to ``removed/``, so that nobody who takes the name later sees them.
@@ -198,6 +220,16 @@ class Maildata:
         for folder in (aside, *(mailbox.parent for mailbox in mailboxes)):
             sync_folder(folder)
         return aside
+
+
+def _letters(paths: Iterable[Path], process: int | None) -> list[Path]:
+    """Those of ``paths`` that a process (``None``: any) has named as it names letters."""
+    named = ((path, _LETTER.match(path.name)) for path in paths)
+    return [path for path, name in named if name and (process is None or int(name[1]) == process) and path.is_file()]
+
+
+def _in(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _is_dead(process: str) -> bool:

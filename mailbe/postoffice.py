@@ -17,7 +17,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from mailbe.accounts.database import Accounts
 from mailbe.accounts.directory import ABUSE, OFFICES, POSTMASTER
 from mailbe.address import Address
 from mailbe.durable import SMALL, Draft, Parcel, Writer, trouble
+from mailbe.held import Slip
 from mailbe.interfaces import (
     Destination,
     Envelope,
@@ -168,13 +169,29 @@ class PostOffice:
         copies: Mailboxes = ()
         if envelope.submitter is not None:
             copies = (Mailbox(self._maildata.envoi(envelope.submitter.address), None),)
-        seconds, fraction = divmod(self._now(), 1)
+        now = self._now()
+        seconds, fraction = divmod(now, 1)
         number = next(self._numbers)
         id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}R{self._run}.{self._host}"
+        waiting, slip = self._hold(id, envelope, now)
+        recipients = envelope.recipients if slip is None else ()
         draft = Draft(self._spool / id, self._memory)
-        letter = Letter(id, draft, envelope.recipients, copies, self._writer, self._rooms)
+        letter = Letter(id, draft, recipients, (*waiting, *copies), self._writer, self._rooms, slip)
         letter.begin(envelope.reverse_path)
         return letter
+
+    def _hold(self, id: str, envelope: Envelope, now: float) -> tuple[Mailboxes, Parcel | None]:
+        """Where a letter waits that is to be released later, and what is to be safe on the disk before it comes there.
+
+        Quotas are asked for when it is released.
+        """
+        if envelope.release is None:
+            return (), None
+        submitter = None if envelope.submitter is None else envelope.submitter.address
+        octets = Slip(envelope, submitter, now).encode()
+        draft = Draft(self._spool / f"{id}.envelope", len(octets))
+        draft.write(octets)
+        return (Mailbox(self._maildata.held_letters, None),), Parcel(draft, id, (self._maildata.held_envelopes,))
 
     def _meant(self, recipient: Address) -> Mailboxes:
         """The mailboxes of an address that is no account's."""
@@ -227,16 +244,21 @@ class Letter:
         id: str,
         draft: Draft,
         recipients: Sequence[Recipient],
-        copies: Mailboxes,
+        others: Mailboxes,
         writer: Writer,
         rooms: Rooms,
+        slip: Parcel | None = None,
     ) -> None:
+        """:param others: where it goes to beside its recipients.
+        :param slip: what is to be safe on the disk before the letter has any name but its draft's.
+        """
         self.id = id
         self._draft = draft
         self._recipients = recipients
-        self._copies = copies
+        self._others = others
         self._writer = writer
         self._rooms = rooms
+        self._slip = slip
         self._header = HeaderFilter()
         self._surrogate = SurrogateSize()
         self._failure: TryLater | None = None
@@ -257,7 +279,7 @@ class Letter:
 
     async def deliver_to_each(self) -> list[OverQuota | None]:
         self._complete()
-        full: dict[int, OverQuota | None] = {}  # by destination: as in _reached_by, many may be one
+        full: dict[int, OverQuota | None] = {}  # by destination, as many may be one
         for recipient in self._recipients:
             if id(recipient.destination) not in full:
                 full[id(recipient.destination)] = await self._is_over_quota(cast(Mailboxes, recipient.destination))
@@ -282,19 +304,8 @@ class Letter:
             raise MailLoop
 
     def _reached_by(self, recipients: Sequence[Recipient]) -> Mailboxes:
-        """The mailboxes of these recipients, and those of the sender's copies.
-
-        By whichever way a letter comes to a mailbox, it comes there once; a way without a quota goes before others.
-        """
-        mailboxes: dict[Path, Mailbox] = {}
-        # Each once, as a thousand recipients may be one list of a thousand, with a thousand tags.
-        destinations = {id(recipient.destination): recipient.destination for recipient in recipients}
-        for destination in destinations.values():
-            for mailbox in cast(Mailboxes, destination):
-                if mailbox.quota is None or mailbox.path not in mailboxes:
-                    mailboxes[mailbox.path] = mailbox
-        mailboxes.update((copy.path, copy) for copy in self._copies)
-        return tuple(mailboxes.values())
+        """Where it goes to for these recipients, and whoever they are."""
+        return (*joined(recipient.destination for recipient in recipients), *self._others)
 
     async def _is_over_quota(self, mailboxes: Mailboxes) -> OverQuota | None:
         try:
@@ -313,7 +324,14 @@ class Letter:
         surrogate = self._surrogate.end()
         told = "" if surrogate is None else f",A={surrogate}"
         name = f"{self.id}{told},S={octets},W={octets}"
-        await self._writer.store(Parcel(self._draft, name, tuple(mailbox.path for mailbox in mailboxes)))
+        if self._slip is not None:
+            await self._writer.store(self._slip)
+        try:
+            await self._writer.store(Parcel(self._draft, name, tuple(mailbox.path for mailbox in mailboxes)))
+        except Exception:
+            if self._slip is not None:
+                self._writer.remove(self._slip)
+            raise
         for mailbox, _ in _limited(mailboxes):
             self._rooms.delivered(mailbox, octets)
 
@@ -326,6 +344,20 @@ class Letter:
         except OSError as error:
             self._failure = trouble(error)
             self.discard()  # others may need its room while the rest of it comes in
+
+
+def joined(destinations: Iterable[Destination]) -> Mailboxes:
+    """The mailboxes of one letter to all ``destinations``.
+
+    By whichever way it comes to a mailbox, it comes there once; a way without a quota goes before others.
+    """
+    mailboxes: dict[Path, Mailbox] = {}
+    # Each once, as a thousand recipients may be one list of a thousand, with a thousand tags.
+    for destination in {id(destination): destination for destination in destinations}.values():
+        for mailbox in cast(Mailboxes, destination):
+            if mailbox.quota is None or mailbox.path not in mailboxes:
+                mailboxes[mailbox.path] = mailbox
+    return tuple(mailboxes.values())
 
 
 def _limited(mailboxes: Mailboxes) -> list[Limited]:

@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from mailbe import expiry, holding
 from mailbe.accounts import guard
 from mailbe.accounts.checker import AT_ONCE, MD5Checker
 from mailbe.accounts.database import Accounts
@@ -29,7 +30,9 @@ from mailbe.accounts.terms import AccountTerms
 from mailbe.board import Board
 from mailbe.configuration import CannotStart, Configuration
 from mailbe.durable import Writer
-from mailbe.expiry import EVERY, Expiry
+from mailbe.expiry import Expiry
+from mailbe.held import Held
+from mailbe.holding import Holder
 from mailbe.interfaces import OffReactor, TryLater
 from mailbe.journal import Journal
 from mailbe.limits import Places, Turns
@@ -54,6 +57,8 @@ from mailbe.pop3.session import Authorization
 from mailbe.postoffice import PostOffice
 from mailbe.proxied import Proxied
 from mailbe.realm import Realm
+from mailbe.release import Release
+from mailbe.reports import Reports
 from mailbe.rooms import Rooms
 from mailbe.smtp.harvest import Harvest
 from mailbe.smtp.lmtp import Lmtp
@@ -93,8 +98,8 @@ class Serving(Service):
         self._listeners: list[Listener | WebListener] = []
         self._ports: list[Opened] = []
         self._stopping = False
-        self._expires = board is None or board.is_first  # one process sees to it for all
-        self._expiry: LoopingCall | None = None
+        self._is_first = board is None or board.is_first  # one process sees to what concerns all
+        self._chores: list[tuple[LoopingCall, Deferred[LoopingCall]]] = []  # each with its end
 
     def furnish(self, find_certificate: Callable[[], SSL.Context], chain: Path) -> None:
         """Make what stands behind the listeners; the accounts are open.
@@ -136,14 +141,16 @@ class Serving(Service):
         super().startService()
         self._writer.start()
         self._hashing.start()
-        if self._expires:
-            self._expiry = LoopingCall(self._expire)
-            self._expiry.clock = self._reactor
-            self._expiry.start(EVERY)
+        if self._is_first:
+            self._do_every(expiry.EVERY, lambda: self._disk(self._old_letters.run), "letters did not expire")
+            release = self._holder.run
+            self._do_every(holding.EVERY, lambda: Deferred.fromCoroutine(release()), "held letters were not released")
 
-    def _expire(self) -> Deferred[Any]:
+    def _do_every(self, seconds: float, chore: Callable[[], Deferred[Any]], failure: str) -> None:
         # What nobody expected must not be the end of it.
-        return self._disk(self._old_letters.run).addErrback(partial(log.failure, "letters did not expire"))
+        call = LoopingCall(lambda: chore().addErrback(partial(log.failure, failure)))
+        call.clock = self._reactor
+        self._chores.append((call, call.start(seconds)))
 
     def stopService(self) -> Deferred[None]:
         """Take no more clients, finish what they are at, store what has arrived."""
@@ -163,11 +170,13 @@ class Serving(Service):
     async def _stop(self) -> None:
         self._stopping = True
         self._old_letters.end()
-        if self._expiry is not None:
-            self._expiry.stop()
+        self._holder.end()
+        for chore, _ in self._chores:
+            chore.stop()
         self._checker.hurry()
         await self._close_ports()
         await gatherResults([listener.wind_up(GRACE) for listener in self._listeners])
+        await gatherResults([ended for _, ended in self._chores])
         self._writer.stop()
         self._hashing.stop()
         self._accounts.close()
@@ -186,16 +195,20 @@ class Serving(Service):
         self._checker = MD5Checker(
             self._accounts, watch, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
         )
+        rooms = Rooms(disk)
         office = PostOffice(
             self._maildata,
             self._accounts,
             asked.domains,
             self._writer,
-            Rooms(disk),
+            rooms,
             separator=asked.separator,
             quota=asked.quota,
             memory=asked.limits.memory,
         )
+        reports = Reports(office, asked.domains[0])
+        release = Release(office, rooms, self._writer, reports, disk)
+        self._holder = Holder(Held(self._maildata), release, disk, monotonic=self._reactor.seconds)
         portal = Portal(Realm(self._maildata, Maildrops(disk), terms, office, disk), [self._checker])
         harvest = Harvest(self._reactor)
         journal = Journal(self._reactor)

@@ -14,6 +14,8 @@ A file is read line by line::
     ! tls                         the handshake of TLS, which was begun, is done
     ! open, ! closed, ! cut       the server has not hung up, has hung up, has cut the client off
     ! bob@localhost 1             so many letters are in a mailbox (sent ones: ! envoi/bob@localhost 1)
+    ! bob@localhost has To: *     the newest one there has such a line; or it "lacks" one
+    ! held 60                     the newest letter that is kept back is so for so many seconds from now
 
 ``\r``, ``\n``, ``\0``, ``\xff`` and ``\\`` are escapes, and ``{12*abc}`` is ``abc`` twelve times.
 """
@@ -324,6 +326,13 @@ def _fits(line: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(line, pattern.replace("[", "[[]"))
 
 
+def _look(letters: list[bytes], word: str, pattern: str) -> None:
+    _check(bool(letters), "no letter is there")
+    lines = letters[-1].decode("latin-1").split("\r\n")
+    wanted = _unescaped(pattern).decode("latin-1")
+    _check(any(_fits(line, wanted) for line in lines) == (word == "has"), f"{lines} {word} {wanted!r}")
+
+
 def _happens(event: str, stage: Stage) -> None:
     word, _, rest = event.partition(" ")
     actions: dict[str, Any] = {
@@ -336,6 +345,11 @@ def _happens(event: str, stage: Stage) -> None:
     }
     if word in actions:
         actions[word]()
+    elif word == "held":
+        seconds = stage.world.held[-1][0] - stage.clock.seconds()
+        _check(seconds == float(rest), f"held for {seconds} seconds")
+    elif rest.startswith(("has ", "lacks ")):
+        _look(stage.letters(word), *rest.split(" ", 1))
     elif "@" in word:
         count = len(stage.letters(word))
         _check(count == int(rest), f"{count} letters in {word}")

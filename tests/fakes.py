@@ -99,6 +99,8 @@ class World:
         self.failure: Exception | None = None
         """What goes wrong with every delivery and deletion; a bug, with opening a maildrop too."""
         self.numbers = 0
+        self.held: list[tuple[float, bytes]] = []
+        """The letters that are kept back, and until when."""
         self.terms: dict[str, Terms] = {}
         """Of whom they are not the ordinary ones."""
         self.fetched: dict[Drop, float] = {}
@@ -200,8 +202,11 @@ class FakeLetter:
 
     async def deliver(self) -> None:
         content = await self._complete()
-        drops = self._drops(self._envelope.recipients)
+        release = self._envelope.release
+        drops = self._drops(self._envelope.recipients if release is None else [])
         check_room(drops.items(), len(content))
+        if release is not None:
+            self._world.held.append((release, content))
         self._put_into(drops, content)
 
     async def deliver_to_each(self) -> list[OverQuota | None]:

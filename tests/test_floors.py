@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "proxied": GROUND,
     "journal": set(),
     "sasl": SEAMS,
-    "smtp": TALK | {"smtp", "journal"},
+    "smtp": TALK | {"smtp", "journal", "reports"},
     "pop3": TALK | {"pop3"},
     "durable": SEAMS,
     "maildata": STORE,
@@ -45,10 +45,14 @@ MAY_IMPORT = {
     "maildir": STORE | {"letterfile", "listing"},
     "accounts": STORE | {"accounts", "listening"},
     "rooms": STORE | {"letterfile", "listing"},
-    "postoffice": STORE | {"accounts", "rooms"},
+    "held": STORE | {"letterfile", "listing"},
+    "postoffice": STORE | {"accounts", "held", "rooms"},
     "tls": STORE | {"tls"},
     "realm": STORE | {"accounts", "maildir", "postoffice"},
     "expiry": STORE | {"accounts"},
+    "reports": SEAMS,
+    "release": STORE | {"held", "letterfile", "listing", "postoffice", "reports", "rooms"},
+    "holding": STORE | {"held", "listing", "release"},
     "configuration": STORE | {"accounts", "limits"},
     "listening": set(),
     "opening": STORE | {"accounts", "configuration", "listening", "tls"},
@@ -56,7 +60,7 @@ MAY_IMPORT = {
     "service": TALK
     | STORE
     | {"journal", "proxied", "transport", "smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "rooms", "tls"}
-    | {"board", "configuration", "expiry", "listening", "opening", "web"},
+    | {"board", "configuration", "expiry", "held", "holding", "listening", "opening", "release", "reports", "web"},
     "crew": {"board", "configuration"},
     "process": {"__init__", "configuration", "crew"},
     "supervisor": STORE
@@ -70,7 +74,8 @@ MAY_IMPORT = {
     # A program of its own, which needs no more of the house than what an address is and how dots are stuffed.
     "client": GROUND | {"listening"},
     "conform": GROUND,
-    "cli": SEAMS | {"accounts", "announce", "client", "conform", "maildata", "rooms", "torture"},
+    "held_options": STORE | {"accounts", "held"},
+    "cli": SEAMS | {"accounts", "announce", "client", "conform", "held_options", "maildata", "rooms", "torture"},
     "__init__": set(),
 }
 STANDARD_LIBRARY_ONLY = {"arguments", "characters", "dots", "mime", "peers", "sent", "surrogate", "trace"}

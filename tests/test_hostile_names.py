@@ -185,10 +185,11 @@ class Names(SynchronousTestCase):
         self.failures = 0
         root = re.escape(str(self.premises.maildata.root))
         letter = r"[0-9]+\.[A-Za-z0-9]+\.[^/,:]+"
-        user = "(alice|bob|postmaster)@localhost"
+        mailbox = "(reception|envoi)(/(alice|bob|postmaster)@localhost"
+        inside = rf"(/(tmp|new|cur)(/{letter}(,A=[0-9]+)?,S=[0-9]+,W=[0-9]+)?)?"
         self.may_name = re.compile(
             rf"(file:///.*)?{root}(/(accounts\.sqlite3(\?mode=rw)?|spool(/{letter})?"
-            rf"|(reception|envoi)(/{user}(/(tmp|new|cur)(/{letter}(,A=[0-9]+)?,S=[0-9]+,W=[0-9]+)?)?)?))?"
+            rf"|held(/(letters|envelopes))?|{mailbox}{inside})?))?"
         )
 
     @contextmanager

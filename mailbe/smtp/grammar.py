@@ -7,10 +7,11 @@ refuses with the reply that tells a client what is wrong.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from mailbe.address import DOMAIN, Address, BadAddress
-from mailbe.smtp.parameters import Asked, asked, unknown, words
+from mailbe.smtp.parameters import Asked, Wanted, asked, wanted
 from mailbe.smtp.replies import Refusal
 
 MAX_PATH = 256  # octets with its angle brackets, RFC 5321 4.5.3.1.3
@@ -93,15 +94,14 @@ def from_path(argument: bytes) -> tuple[Address | None, Asked]:
 
 
 @lru_cache(MAX_CACHED)
-def to_path(argument: bytes) -> tuple[Address | None]:
-    """``TO:<forward-path>``; ``None`` is ``<Postmaster>`` without a domain (RFC 5321 4.1.1.3).
+def to_path(argument: bytes) -> tuple[Address | None, Wanted]:
+    """``TO:<forward-path> [parameters]`` (RFC 5321 4.1.1.3).
 
-    Whether it may have others than ASCII characters, MAIL has said.
+    Returns the address, ``None`` for ``<Postmaster>`` without a domain, and what is wanted for it.
     """
     inside, rest = _path(argument, b"TO:", "5.1.3")
-    for keyword in words(rest):
-        raise unknown(keyword)
-    return (None if inside.lower() == "postmaster" else address(inside, "5.1.3"),)
+    wants = replace(wanted(rest), utf8=not inside.isascii())
+    return (None if inside.lower() == "postmaster" else address(inside, "5.1.3")), wants
 
 
 def address(text: str, status: str) -> Address:

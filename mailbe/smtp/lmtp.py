@@ -53,13 +53,18 @@ class Lmtp(Session):
         refused = [None if error is None else self._refused(Failure(error)) for error in outcome]
         if None not in refused:
             return _together(refused)
-        delivered = self._delivered(envelope, letter, refused.count(None))
+        taken = [one for one, refusal in zip(envelope.recipients, refused, strict=True) if refusal is None]
+        delivered = await self._delivered(envelope, letter, taken)
         return _together([each or delivered for each in refused])
 
     def _refused(self, failure: Failure) -> Reply:
         said = self._wire.reply_to(failure)
         assert said is not None  # as it is where the client has gone
         return said
+
+    @property
+    def _reports_arrive(self) -> bool:
+        return True  # among what a host hands over are the letters of its own users, who are ours
 
     def _delay(self) -> float:
         return 0.0  # who hands letters over has asked for nobody by himself

@@ -35,11 +35,13 @@ from mailbe.interfaces import (
 from mailbe.journal import Journal
 from mailbe.limits import Limits
 from mailbe.peers import Network
+from mailbe.reports import Fate, Reports
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
-from mailbe.smtp import grammar
+from mailbe.smtp import grammar, times
 from mailbe.smtp.harvest import Harvest
 from mailbe.smtp.incoming import Chunk, Incoming, bare, too_large
-from mailbe.smtp.parameters import BINARY, Asked
+from mailbe.smtp.notifications import Witnessed
+from mailbe.smtp.parameters import BINARY, Asked, Wanted
 from mailbe.smtp.replies import Refusal, reply
 from mailbe.trace import received
 
@@ -214,35 +216,41 @@ class Session:
 
     def mail(self, reverse_path: Address | None, asked: Asked) -> Reply:
         """Begin a letter: from whom, and how large it will be, if that is known."""
-        beyond_helo = asked.utf8 or asked.body == BINARY
-        if (beyond_helo and not self.extended) or (asked.tls and not self._wire.secure):
-            raise Refusal(555, "5.5.4 a parameter is not for this connection; EHLO says which are")
+        if asked.needs:
+            self._see_that_are_offered(asked.needs)
         if asked.size > self._limits.size:
             raise too_large(self._limits.size)
-        self.envelope = Envelope(reverse_path, self._sender(reverse_path), asked.size)
+        envelope = Envelope(reverse_path, self._sender(reverse_path), asked.size)
+        if asked.needs:
+            asked.extend(envelope, self._now())
+        self.envelope = envelope
         self.asked = asked
         return SENDER_OK
 
-    def rcpt(self, forward_path: Address | None) -> Reply | Coroutine[Any, Any, Reply | None]:
+    def rcpt(self, forward_path: Address | None, wanted: Wanted) -> Reply | Coroutine[Any, Any, Reply | None]:
         """One more whom the letter goes to."""
-        assert self.envelope is not None
+        envelope = self.envelope
+        assert envelope is not None
         if self.incoming is not None:
             raise Refusal(503, "5.5.1 the letter is coming already")
-        if forward_path is not None and not (self.asked.utf8 or forward_path.is_ascii):
+        if wanted.needs:
+            self._see_that_are_offered(wanted.needs)
+        if wanted.utf8 and not self.asked.utf8:
             raise grammar.not_ascii()
-        if len(self.envelope.recipients) >= self._limits.recipients:
+        if len(envelope.recipients) >= self._limits.recipients:
             raise Refusal(452, "4.5.3 that is enough recipients; send the others the letter anew")
-        recipient = forward_path or self._office.postmaster()
+        address = forward_path or self._office.postmaster()
         try:
-            destination = self._office.destination(recipient, self.envelope.submitter)
+            destination = self._office.destination(address, envelope.submitter)
         except NoSuchMailbox:
             if delay := self._delay():
                 return self._nobody(delay)
             raise
-        room = self._office.room(destination, self.envelope.octets)
+        recipient = Recipient(address, destination, wanted.notify, wanted.original)
+        room = self._office.room(destination, envelope.octets)
         if room is not None:
-            return self._take_when_there_is_room(room, self.envelope, Recipient(recipient, destination))
-        self.envelope.recipients.append(Recipient(recipient, destination))
+            return self._take_when_there_is_room(room, envelope, recipient)
+        envelope.recipients.append(recipient)
         return RECIPIENT_OK
 
     async def data(self) -> Reply | None:
@@ -343,6 +351,24 @@ class Session:
             yield f"LIMITS RCPTMAX={self._limits.recipients}"
         if self._wire.secure:
             yield "REQUIRETLS"
+        if self._reports_arrive:
+            yield "DSN"
+        if self._settings.submission:
+            yield "DELIVERBY"
+            yield f"FUTURERELEASE {times.MAX_HOLD} {times.latest(self._now())}"
+
+    @property
+    def _reports_arrive(self) -> bool:
+        """Whether the sender of a letter may have a mailbox here, where alone we can send reports.
+
+        Who hands over letters of strangers hears nothing of DSN, and tells their senders himself that a host has them
+        that will not tell more (RFC 3461 5.2.2).
+        """
+        return self._settings.submission or self._wire.at_home
+
+    def _see_that_are_offered(self, needs: frozenset[str]) -> None:
+        if not self.extended or not needs <= {line.partition(" ")[0] for line in self._extensions()}:
+            raise Refusal(555, "5.5.4 a parameter is not for this connection; EHLO says which are")
 
     def _forget(self) -> None:
         """Forget the letter that was begun, and what has come of it."""
@@ -352,7 +378,12 @@ class Session:
             incoming.letter.discard()
 
     def _open(self, envelope: Envelope) -> ILetter:
+        if envelope.release is not None and envelope.release <= self._now():
+            envelope.release = None  # it has come while we heard of the recipients
         letter = self._office.letter(envelope)
+        # Of a letter that is held, the sender is told when it is released.
+        if envelope.release is None and any("SUCCESS" in (each.notify or ()) for each in envelope.recipients):
+            letter = Witnessed(letter, self._now())
         letter.write(self._received(letter, envelope))
         return letter
 
@@ -363,16 +394,30 @@ class Session:
         """What becomes of a letter when it is ``complete``: the last word of DATA, and of BDAT LAST."""
         try:
             await complete
+            self._see_that_it_is_in_time(envelope)
             await letter.deliver()
         finally:
             letter.discard()
-        return self._delivered(envelope, letter, len(envelope.recipients))
+        return await self._delivered(envelope, letter, envelope.recipients)
 
-    def _delivered(self, envelope: Envelope, letter: ILetter, recipients: int) -> Reply:
-        """It is safe in the mailboxes of so many of them."""
+    async def _delivered(self, envelope: Envelope, letter: ILetter, recipients: Sequence[Recipient]) -> Reply:
+        """It is safe in the mailboxes of ``recipients``: tell the sender, where he wants to know, and the client.
+
+        RFC 3463 3.2 has the code. What an alias leads to is nobody's business: the letter has been delivered to it.
+        """
+        if isinstance(letter, Witnessed):
+            fates = [Fate(recipient, "delivered", "2.1.5") for recipient in recipients]
+            reports = Reports(self._office, self._settings.host, self._now)
+            await reports.send(envelope, letter.id, letter.arrived, fates, [bytes(letter.header)])
         sender = str(envelope.reverse_path or "<>").encode("ascii", "backslashreplace").decode()
-        self._journal.note(f"{letter.id}: {sender} to {recipients} recipients")
+        self._journal.note(f"{letter.id}: {sender} to {len(recipients)} recipients")
         return reply(250, f"2.0.0 ok {letter.id}", effect=True)
+
+    def _see_that_it_is_in_time(self, envelope: Envelope) -> None:
+        # RFC 2852 4.1.3; a letter that is held may fail later, and with N a late one is better than none.
+        deadline = envelope.deadline
+        if deadline is not None and deadline.give_up and self._now() > deadline.until:
+            raise Refusal(554, "5.4.7 the time for the letter's delivery is over")
 
     async def _take_when_there_is_room(self, room: Awaitable[None], envelope: Envelope, recipient: Recipient) -> Reply:
         await room
@@ -450,7 +495,8 @@ def greeted(session: Session) -> None:
 
 
 def no_letter(session: Session) -> None:
-    greeted(session)
+    if not session.helo:
+        greeted(session)  # which says so
     if session.envelope is not None:
         raise Refusal(503, "5.5.1 a letter is begun already; RSET forgets it")
 

@@ -106,7 +106,7 @@ class FullDiskTests(DiskTestCase):
     def test_accounts_are_made_whole_or_not_at_all(self) -> None:
         folder = self.scratch() / "maildata"
         made = []
-        for pages in range(3, 40):
+        for pages in range(3, 80):
             disk = self.disk(folder, f"{pages * PAGE}")
             accounts = Accounts(disk / "accounts.sqlite3")
             try:
@@ -117,7 +117,7 @@ class FullDiskTests(DiskTestCase):
             accounts.close()
             parts = {f"accounts.sqlite3{part}" for part in ("", "-wal", "-shm")}
             self.assertLessEqual({path.name for path in disk.iterdir()}, parts, pages)
-            self.resize(disk, size=100 * PAGE)
+            self.resize(disk, size=200 * PAGE)
             if pages not in made:
                 accounts.add(Address("alice", "localhost"), "{MD5}" + "0" * 32)
             self.assertEqual(len(accounts.all()), 1)

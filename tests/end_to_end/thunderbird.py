@@ -194,8 +194,11 @@ class Thunderbird:
             password,
         )
 
-    def send(self, to: str, subject: str, text: str, attachment: Path) -> None:
-        """Write a message in a compose window and press its Send button; it must be sent."""
+    def send(self, to: str, subject: str, text: str, attachment: Path, *, receipt: bool = False) -> None:
+        """Write a message in a compose window and press its Send button; it must be sent.
+
+        :param receipt: whether Options, Delivery Status Notification is ticked before.
+        """
         self._marionette.run(
             """
             const [to, subject, body, path] = args;
@@ -223,6 +226,8 @@ class Thunderbird:
             """,
             "a compose window whose Send button can be pressed",
         )
+        if receipt:
+            self._marionette.run('composer().document.getElementById("dsnMenu").doCommand()')
         try:
             self._carry_out(
                 """

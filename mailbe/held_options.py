@@ -1,0 +1,107 @@
+"""The command line of ``mailbe held``: the letters that wait for their release. The server may be running meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from mailbe.accounts.database import Accounts
+from mailbe.accounts.directory import NotPossible
+from mailbe.held import Damaged, Held, Letter, Slip
+from mailbe.maildata import Maildata
+
+
+def add_commands(
+    kinds: argparse._SubParsersAction[argparse.ArgumentParser], carry_out: Callable[[argparse.Namespace], int]
+) -> None:
+    """Add the command to those of ``mailbe``.
+
+    :param carry_out: calls ``options.run`` with the options, the maildata and its accounts, and prints its lines.
+    """
+    text = "the letters that are held until a time that their senders gave"
+    commands = kinds.add_parser("held", help=text, description=text).add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("list", _list, "print every one: when it is released, its id, who sent it, and for whom it is"),
+        ("release", _release, "release one now; without a server, when that starts"),
+        ("remove", _remove, "delete one; nobody gets it, and nobody is told"),
+    ):
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=carry_out, run=run)
+        if run is not _list:
+            made.add_argument("id", metavar="ID")
+
+
+def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    held = Held(maildata)
+    letters, alone = _scan(maildata, held)
+    slips: list[tuple[str, Slip]] = []
+    for id in letters:
+        try:
+            slips.append((id, held.read(id)))
+        except Damaged as error:
+            yield f"damaged\t{id}\t{held.envelope(id)}: {error}"
+        except FileNotFoundError:
+            continue  # it has just been released
+    for id, slip in sorted(slips, key=lambda each: each[1].release):
+        yield _line(id, slip)
+    for path in alone:
+        yield f"damaged\t{path.name}\tits envelope is missing"
+
+
+def _release(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    with _holding(maildata, options.id) as held:
+        try:
+            slip = held.read(options.id)
+        except Damaged as error:
+            raise NotPossible(f"{held.envelope(options.id)}: {error}") from error
+        held.write(options.id, slip.released(min(slip.release, time.time())))
+    yield f"{options.id} is released now, or when the server starts"
+
+
+def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
+    with _holding(maildata, options.id) as held:
+        held.remove([options.id])
+    yield f"{options.id} removed"
+
+
+@contextmanager
+def _holding(maildata: Maildata, id: str) -> Iterator[Held]:
+    """The held letters, among which is one of this id, and which are ours to change meanwhile.
+
+    :raises NotPossible:
+    """
+    held = Held(maildata)
+    if not _scan(maildata, held)[0]:  # so there may be nothing to lock
+        raise _nothing(id)
+    lock = held.lock(wait=True)
+    try:
+        if id not in held.scan()[0]:
+            raise _nothing(id)
+        yield held
+    finally:
+        os.close(lock)
+
+
+def _nothing(id: str) -> NotPossible:
+    return NotPossible(f"no letter {id[:100]!a} is held; mailbe held list prints those that are")
+
+
+def _scan(maildata: Maildata, held: Held) -> tuple[dict[str, Letter], list[Path]]:
+    # Before a server has run there is no such folder.
+    return held.scan() if maildata.held.exists() and held.stamps() is not None else ({}, [])
+
+
+def _line(id: str, slip: Slip) -> str:
+    envelope = slip.envelope
+    when = datetime.fromtimestamp(slip.release).isoformat(sep=" ", timespec="seconds")
+    sender = envelope.reverse_path or "<>"
+    fields = [when, id, f"from {sender}", f"to {' '.join(str(recipient.address) for recipient in envelope.recipients)}"]
+    if slip.failing is not None:
+        since = datetime.fromtimestamp(slip.failing).isoformat(sep=" ", timespec="minutes")
+        fields.append(f"cannot be delivered since {since}")
+    return "\t".join(fields)

@@ -1,0 +1,236 @@
+"""Letters that are held (RFC 4865) by real servers, which are killed before, at, and after the time of release."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+from mailbe.held import Held, Slip
+from mailbe.maildata import Maildata
+from mailbe.torture.forgetful import Rule
+from tests.end_to_end.letters import fetch, letter, sender
+from tests.end_to_end.server import ALICE, BOB, EndToEndTestCase, Server, eventually, mailbe, manage
+from tests.end_to_end.test_forgetful import ForgetfulTestCase
+from tests.end_to_end.test_system_calls import FOLDERS, TracedTestCase, without_number
+from tests.end_to_end.workers import lives, workers
+
+SEED = 4865
+MANY = 25  # letters that are released at the same second
+
+
+def hold(server: Server, seconds: int, *recipients: str, count: int = 1, options: tuple[str, ...] = ()) -> list[str]:
+    """Have alice send letters that are to be held for so long; returns their ids."""
+    ids = []
+    with sender(server.submission, ALICE) as smtp:
+        for number in range(count):
+            smtp.mail(ALICE, [f"HOLDFOR={seconds}", *options])
+            for recipient in recipients or (BOB,):
+                assert smtp.rcpt(recipient)[0] == 250
+            code, text = smtp.data(letter(ALICE, [BOB], f"letter {number}"))
+            assert code == 250, text
+            ids.append(text.decode().split()[-1])
+    return ids
+
+
+class HeldTestCase(EndToEndTestCase):
+    def slips(self, server: Server) -> dict[str, Slip]:
+        held = Held(Maildata(server.maildata))
+        return {id: held.read(id) for id in held.scan()[0]}
+
+    def in_held(self, server: Server) -> list[Path]:
+        return [path for path in (server.maildata / "held").rglob("*") if path.is_file()]
+
+    def ids(self, server: Server, kind: str, address: str) -> list[str]:
+        return [path.name.partition(",")[0] for path in server.letters(kind, address)]
+
+
+class TimeTests(HeldTestCase):
+    def test_a_letter_outlives_a_kill_and_comes_at_its_time_once(self) -> None:
+        server = self.serve()
+        [id] = hold(server, 4)
+        release = self.slips(server)[id].release
+        self.assertEqual((fetch(server.pop3, BOB), self.ids(server, "envoi", ALICE)), ([], [id]))
+        server.kill()
+        server.start()
+        self.assertEqual(fetch(server.pop3, BOB), [])
+        mailbox = server.mailbox("reception", BOB)
+        eventually(lambda: self.ids(server, "reception", BOB) or time.time() > release, "it comes")
+        self.assertGreaterEqual(time.time(), release)
+        eventually(lambda: self.ids(server, "reception", BOB), "it comes")
+        # A link changes the time of the folder, and nothing else does.
+        self.assertGreaterEqual((mailbox / "new").stat().st_mtime, release)
+        eventually(lambda: not self.in_held(server), "it is held no more")
+        server.kill()
+        server.start()
+        [octets] = fetch(server.pop3, BOB)
+        self.assertIn(b"letter 0", octets)
+        self.assertEqual(self.ids(server, "reception", BOB), [id])
+
+    def test_what_became_due_while_no_server_ran_comes_when_one_does(self) -> None:
+        server = self.serve()
+        [id] = hold(server, 1)
+        server.kill()
+        time.sleep(1.1)
+        server.start()
+        eventually(lambda: self.ids(server, "reception", BOB) == [id], "it comes")
+        eventually(lambda: not self.in_held(server), "it is held no more")
+
+
+class KillTestCase(HeldTestCase):
+    def wait_for_release(self, server: Server, ids: list[str], chance: random.Random) -> None:
+        """Wait until the last letter's time, and the moment when the first one moves, and some milliseconds more."""
+        release = self.slips(server)[ids[-1]].release
+        folder = server.maildata / "held" / "letters" / "new"
+        mailbox = server.mailbox("reception", BOB) / "new"
+        before = len(list(mailbox.glob("*")))
+        eventually(lambda: time.time() >= release, "the time has come")
+        if chance.random() < 0.5:
+            eventually(lambda: len(list(mailbox.glob("*"))) > before, "the first one moves")
+            time.sleep(chance.uniform(0, 0.02))
+        else:
+            eventually(lambda: len(list(folder.glob("*"))) < len(ids), "the first one has gone")
+            time.sleep(chance.uniform(0, 0.01))
+
+    def assert_each_once(self, server: Server, ids: list[str]) -> None:
+        eventually(lambda: not self.in_held(server), "nothing is held any more", 20)
+        for address in (ALICE, BOB):
+            count = Counter(self.ids(server, "reception", address))
+            self.assertEqual({id: count[id] for id in ids}, dict.fromkeys(ids, 1))
+        self.assertEqual(list((server.maildata / "spool").iterdir()), [])
+
+
+class KillTests(KillTestCase):
+    def test_killed_while_it_releases_a_server_delivers_each_letter_once(self) -> None:
+        chance = random.Random(SEED)
+        server = self.serve()
+        for _ in range(4):
+            ids = hold(server, 2, ALICE, BOB, count=MANY)
+            self.wait_for_release(server, ids, chance)
+            server.kill()
+            server.start()
+            self.assert_each_once(server, ids)
+
+    def test_so_do_workers_of_which_the_one_dies_that_releases(self) -> None:
+        chance = random.Random(SEED)
+        server = self.serve("--workers", "2")
+        for _ in range(2):
+            ids = hold(server, 2, ALICE, BOB, count=MANY)
+            first = workers(server)[1]
+            self.wait_for_release(server, ids, chance)
+            os.kill(first, signal.SIGKILL)
+            eventually(lambda first=first: not lives(first) and lives(workers(server)[1]), "there is another")
+            self.assert_each_once(server, ids)
+        self.assertNotIn("Traceback", server.stdout)
+
+
+class PowerTests(ForgetfulTestCase, KillTestCase):
+    """The same when the power goes, and all that was not synced with it."""
+
+    def test_each_letter_comes_once_whenever_the_power_goes(self) -> None:
+        chance = random.Random(SEED)
+        for rule in Rule:
+            disk, folder = self.mount(rule, SEED)
+            server = self.serve(maildata=folder)
+            for waits in (False, True, True):
+                ids = hold(server, 2, ALICE, BOB, count=5)
+                if waits:
+                    self.wait_for_release(server, ids, chance)
+                disk.cut()
+                server.kill()
+                disk.restore()
+                server.start()
+                self.assert_each_once(server, ids)
+                self.assertNotIn("envelope", server.stdout)
+            server.stop()
+
+
+class ReportTests(HeldTestCase):
+    def test_the_sender_is_told_who_has_it_and_who_is_gone(self) -> None:
+        server = self.serve()
+        with sender(server.submission, ALICE) as smtp:
+            smtp.mail(ALICE, ["HOLDFOR=3600", "RET=FULL", "ENVID=wonder"])
+            smtp.rcpt(ALICE, ["NOTIFY=SUCCESS"])
+            smtp.rcpt(BOB)
+            self.assertEqual(smtp.data(letter(ALICE, [ALICE, BOB], "see you"))[0], 250)
+        self.assertEqual(fetch(server.pop3, ALICE), [])
+        manage(server.maildata, "remove", BOB)
+        [id] = self.slips(server)
+        self.assertEqual(mailbe("--maildata", str(server.maildata), "held", "release", id).returncode, 0)
+        letters = eventually(
+            lambda: (got := fetch(server.pop3, ALICE)) if len(self.ids(server, "reception", ALICE)) == 2 else [], "both"
+        )
+        report = next(each for each in letters if b"delivery-status" in each).decode()
+        for line in (
+            "Original-Envelope-Id: wonder",
+            "Future-Release-Request: for;3600",
+            f"Final-Recipient: rfc822; {ALICE}\r\nAction: delivered",
+            f"Final-Recipient: rfc822; {BOB}\r\nAction: failed\r\nStatus: 5.1.1",
+            "Subject: see you",
+        ):
+            self.assertIn(line, report)
+
+
+class CommandTests(HeldTestCase):
+    def test_the_operator_sees_releases_and_removes_beside_the_server(self) -> None:
+        server = self.serve()
+        first, second, third = hold(server, 3600, ALICE, BOB, count=3)
+        listed = self.held(server, "list").splitlines()
+        self.assertEqual([line.split("\t")[1] for line in listed], [first, second, third])
+        self.assertRegex(
+            listed[0], rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\t{re.escape(first)}\tfrom {ALICE}\tto {ALICE} {BOB}$"
+        )
+        self.assertEqual(self.held(server, "release", second), f"{second} is released now, or when the server starts\n")
+        eventually(lambda: self.ids(server, "reception", BOB) == [second], "it comes")
+        self.assertEqual(self.held(server, "remove", first), f"{first} removed\n")
+        eventually(lambda: len(self.in_held(server)) == 2, "one is left")
+        for verb in ("remove", "release"):
+            done = mailbe("--maildata", str(server.maildata), "held", verb, first)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn("is held", done.stderr)
+        self.assertIn(third, self.held(server, "list"))
+        server.stop()
+        self.held(server, "release", third)
+        server.start()
+        eventually(lambda: self.ids(server, "reception", BOB) == [second, third], "it comes")
+        eventually(lambda: not self.in_held(server), "nothing is held any more")
+        self.assertEqual(self.held(server, "list"), "")
+
+    def test_where_nothing_was_ever_held_nothing_is_listed_or_made(self) -> None:
+        maildata = self.scratch() / "maildata"
+        mailbe("--maildata", str(maildata), "user", "list")
+        for command in (["list"], ["remove", "x"]):
+            done = mailbe("--maildata", str(maildata), "held", *command)
+            self.assertEqual(done.returncode, 0 if command == ["list"] else 1, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+        self.assertFalse((maildata / "held").exists())
+
+    def held(self, server: Server, *words: str) -> str:
+        done = mailbe("--maildata", str(server.maildata), "held", *words)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+
+class OrderTests(TracedTestCase):
+    def test_a_letter_that_is_held_and_its_envelope_are_on_the_disk_before_250_and_when_it_is_released(self) -> None:
+        server = self.prepare()
+        self.trace()
+        server.start()
+        hold(server, 3600)
+        hold(server, 2, BOB, ALICE)
+        eventually(lambda: len(server.letters("reception", ALICE)) == 1, "it comes")
+        eventually(lambda: len(list(server.maildata.glob("held/*/*/*"))) == 2, "it is held no more")
+        os.close(Held(Maildata(server.maildata)).lock(wait=True))  # so all is done, and not only to be seen
+        hold(server, 3600)
+        replies = self.replies(server)
+        self.assert_safe(replies)
+        made = [without_number(reply.made, server.maildata) for reply in self.told(replies, "250 2.0.0")]
+        boxes = ["held/envelopes", "held/letters", f"envoi/{ALICE}"]
+        new = sorted(
+            [*boxes, *(f"{box}/{name}" for box in boxes for name in FOLDERS), *(f"{box}/new/letter" for box in boxes)]
+        )
+        self.assertEqual(made, [new, *[sorted(f"{box}/new/letter" for box in boxes)] * 2])
