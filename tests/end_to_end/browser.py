@@ -22,6 +22,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.end_to_end.programs import find
 
 SECONDS = 30  # the most that one page may take
+POLL = 0.02  # seconds until it is looked at again
 NO_SCRIPTS = {"profile.managed_default_content_settings.javascript": 2}
 
 
@@ -203,7 +204,7 @@ class Browser:
         page = self.element("html")
         act()
         # Between two pages there may be none to ask.
-        waiting = WebDriverWait(self._driver, SECONDS, ignored_exceptions=[WebDriverException])
+        waiting = WebDriverWait(self._driver, SECONDS, POLL, ignored_exceptions=[WebDriverException])
         waiting.until(lambda _: self.element("html") != page)
         return self
 

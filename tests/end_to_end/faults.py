@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from tests.end_to_end.ledger import LedgerTestCase
@@ -44,7 +46,8 @@ class Faults:
         file.write_bytes(bytes(ctypes.sizeof(_Orders)))
         with file.open("r+b") as opened:
             self._orders = _Orders.from_buffer(mmap.mmap(opened.fileno(), 0))
-        self.environment = {"LD_PRELOAD": str(_built(folder)), "MAILBE_TEST_FAULTS": str(file)}
+        library, _ = _built()
+        self.environment = {"LD_PRELOAD": str(library), "MAILBE_TEST_FAULTS": str(file)}
 
     def set_clock(self, seconds: float) -> None:
         """Let the time of day be so many ``seconds`` ahead of the true one, or behind it."""
@@ -84,24 +87,15 @@ class Faults:
             order.given = 0
 
 
-def _built(folder: Path) -> Path:
-    library = folder / "faults.so"
+@cache
+def _built() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """The library, and its folder, which ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="mailbe-faults-")
+    library = Path(folder.name) / "faults.so"
     source = Path(__file__).with_suffix(".c")
-    run(
-        folder,
-        "gcc",
-        "-std=gnu17",
-        "-Wall",
-        "-Werror",
-        "-O1",
-        "-shared",
-        "-fPIC",
-        "-o",
-        str(library),
-        str(source),
-        "-ldl",
-    )
-    return library
+    flags = ("-std=gnu17", "-Wall", "-Werror", "-O1", "-shared", "-fPIC")
+    run(library.parent, "gcc", *flags, "-o", str(library), str(source), "-ldl")
+    return library, folder
 
 
 class FaultsTestCase(LedgerTestCase):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import enum
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -25,8 +28,9 @@ PROTOCOLS = ("smtp", "submission", "pop3", "submissions", "pop3s")
 WITH_PAGES = (*PROTOCOLS, "http")
 IMPLICIT_TLS = {"submission": "submissions", "pop3": "pop3s"}  # and the same without TLS before it
 WORKERS = ["--workers", os.environ["MAILBE_TEST_WORKERS"]] if "MAILBE_TEST_WORKERS" in os.environ else []
+QUICK = ("--slowest-answer-seconds", "0")  # those who fail are not made to wait
 START_SECONDS = 30
-STOP_SECONDS = 5  # what the service promises
+STOP_SECONDS = 8  # the service has 4, and the rest is for a process to end where others want the processor
 
 _Value = TypeVar("_Value")
 
@@ -97,6 +101,25 @@ def manage(maildata: Path, *arguments: str, stdin: str = "") -> str:
 def user(maildata: Path, verb: str, address: str, password: str, *options: str) -> None:
     """``mailbe user add`` and ``mailbe user passwd``."""
     manage(maildata, verb, address, "--password-stdin", *options, stdin=password + "\n")
+
+
+@cache
+def _maildata_of(*addresses: str) -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """A maildata with these accounts, made by the commands; it ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="mailbe-accounts-")
+    maildata = Path(folder.name) / "maildata"
+    for address in addresses:
+        user(maildata, "add", address, PASSWORDS[address])
+    return maildata, folder
+
+
+def give_accounts(maildata: Path, *addresses: str) -> None:
+    """Make the new maildata ``maildata`` with these accounts, as ``mailbe user add`` has once made such a one.
+
+    Tests of that command itself, and of the disk it writes on, use ``user``.
+    """
+    made, _ = _maildata_of(*addresses)
+    shutil.copytree(made, maildata)
 
 
 class Server:
@@ -268,10 +291,16 @@ class EndToEndTestCase(SynchronousTestCase):
         return folder
 
     def serve(self, *options: str, maildata: Path | None = None) -> Server:
-        """A running server with the accounts of alice and bob."""
-        maildata = maildata or self.scratch() / "maildata"
-        for address, password in PASSWORDS.items():
-            user(maildata, "add", address, password)
+        """A running server with the accounts of alice and bob.
+
+        :param maildata: a folder in which something is; there the command makes them.
+        """
+        if maildata is None:
+            maildata = self.scratch() / "maildata"
+            give_accounts(maildata, *PASSWORDS)
+        else:
+            for address, password in PASSWORDS.items():
+                user(maildata, "add", address, password)
         server = Server(maildata, *options)
         self.addCleanup(server.close)
         return server.start()

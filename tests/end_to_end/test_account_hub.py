@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.end_to_end.letters import fetch
 from tests.end_to_end.network import needs_a_network, network_of_its_own
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, PASSWORDS, EndToEndTestCase, Server, mailbe, user
+from tests.end_to_end.server import ALICE, PASSWORDS, QUICK, EndToEndTestCase, Server, mailbe, user
 from tests.end_to_end.thunderbird import Thunderbird
 
 NAME = "Alice Liddell"
@@ -77,7 +77,7 @@ class AccountHubTests(LetterCase):
         self.assertIn(f"From: {NAME} <{STUDENT}>".encode(), copy.read_bytes())
 
     def test_a_mistyped_password_is_told_and_the_right_one_is_taken_after_it(self) -> None:
-        server = self.serve(*WEB)
+        server = self.serve(*WEB, *QUICK)
         thunderbird = self.enterContext(Thunderbird(self.scratch()))
         thunderbird.trust(server.ca)
         hub = thunderbird.open_account_hub()

@@ -13,8 +13,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mailbe.web.words import english, french
 from tests.end_to_end.browser import Browser, accessible_names, shared
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, PASSWORDS, WITH_PAGES, EndToEndTestCase, Server, mailbe, manage, user
-from tests.end_to_end.test_guard import GUESSES, LOCKED, OPEN, QUICK, WRONG, user_pass
+from tests.end_to_end.server import (
+    ALICE,
+    PASSWORDS,
+    QUICK,
+    WITH_PAGES,
+    EndToEndTestCase,
+    Server,
+    give_accounts,
+    mailbe,
+    manage,
+)
+from tests.end_to_end.test_guard import GUESSES, LOCKED, OPEN, WRONG, user_pass
 from tests.end_to_end.wire import Wire
 
 CAROL, PASSWORD, NEW = "carol@localhost", "dormouse-teapot-5", "hookah-caterpillar-3"
@@ -52,7 +62,7 @@ class BrowserCase(EndToEndTestCase):
     def serve_pages(self, registration: str = "open", *options: str) -> Server:
         """A running server with pages, and the account of alice."""
         maildata = self.scratch() / "maildata"
-        user(maildata, "add", ALICE, PASSWORDS[ALICE])
+        give_accounts(maildata, ALICE)
         server = Server(maildata, *QUICK, "--registration", registration, *options, protocols=WITH_PAGES)
         self.addCleanup(server.close)
         return server.start()

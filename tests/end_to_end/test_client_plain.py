@@ -18,6 +18,7 @@ from tests.end_to_end.server import (
     ALICE,
     BOB,
     PASSWORDS,
+    QUICK,
     EndToEndTestCase,
     Server,
     environment,
@@ -207,7 +208,7 @@ class AtATerminal(PlainCase):
         seen.ends(0)
 
     def test_after_three_failures_it_stops_and_says_what_to_do(self) -> None:
-        server = self.serve("--slowest-answer-seconds", "0")
+        server = self.serve(*QUICK)
         seen = self.terminal(server, "--user", ALICE)
         for left in ("(2 tries left)", "(1 try left)"):
             seen.answers(("Password: ", f"wrong {left}"))
@@ -391,7 +392,7 @@ class AsAScript(PlainCase):
         self.assertEqual(fetch(server.pop3, BOB), [])
 
     def test_a_script_ends_at_the_first_failure_and_deletes_nothing(self) -> None:
-        server = self.serve()
+        server = self.serve(*QUICK)
         send(server.smtp, "mallory@example.com", [BOB], HOSTILE, log_in=False)
         into = [f"login {BOB}", PASSWORDS[BOB], "delete 1"]
         for lines, status, words in (

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe.client import dial
 from mailbe.client.screen import program
 from mailbe.client.screen.compose import Compose
 from mailbe.client.screen.files import ChooseFile
@@ -26,7 +27,7 @@ from mailbe.client.trust import Trust
 from tests.client_screen import Hands, play, until
 from tests.end_to_end.letters import letter, send
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase, Server, environment, eventually
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, EndToEndTestCase, Server, environment, eventually
 
 FAR = Path("no-server-here")
 
@@ -36,6 +37,8 @@ class AgainstTheServer(EndToEndTestCase):
         self, server: Server, script: Callable[[Hands], Awaitable[None]], *, trusting: bool = True
     ) -> tuple[int | None, Trust]:
         """Run the program on ``server``; returns its exit status, and whom it trusts in the end."""
+        # Whoever listens there says nothing before TLS, however long he is waited for.
+        self.patch(dial, "SECONDS_FOR_A_GREETING", 0.1)
         servers = find(FAR, "localhost", server.ports["pop3s"], server.ports["submissions"])
         trust = Trust([server.ca] if trusting else [], self.scratch() / "certificates")
 
@@ -145,7 +148,7 @@ class AgainstTheServer(EndToEndTestCase):
         self.assertEqual(play(client, run), 0)
 
     def test_three_failures(self) -> None:
-        server = self.serve()
+        server = self.serve(*QUICK)
 
         async def script(hands: Hands) -> None:
             await hands.log_in(ALICE, "cheshire")

@@ -13,7 +13,7 @@ from tests.end_to_end.faults import FaultsTestCase
 from tests.end_to_end.ledger import LARGE, OK, SMALL
 from tests.end_to_end.letters import Tls, fetch, letter, maildrop, sender
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, Server, eventually
 from tests.end_to_end.wire import Wire
 
 HOUR, DAY = 3600, 86400
@@ -105,7 +105,7 @@ class ClockTests(FaultsTestCase):
         ledger.check()
 
     def test_who_was_locked_out_is_let_in_again_however_the_clock_is_set(self) -> None:
-        server = self.serve("--slowest-answer-seconds", "0")
+        server = self.serve(*QUICK)
         for seconds in (HOUR, 10 * YEAR, -YEAR):
             self.faults.set_clock(0)
             for guess in ("cheshire-cat-1", "cheshire-cat-2", "cheshire-cat-3", PASSWORDS[BOB]):

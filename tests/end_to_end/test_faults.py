@@ -15,10 +15,19 @@ from tests.end_to_end.faults import FaultsTestCase
 from tests.end_to_end.ledger import LARGE, LATER, NO_ROOM, OK, POP3_LATER, SMALL, Ledger, say
 from tests.end_to_end.letters import fetch, maildrop, retrieve, sender
 from tests.end_to_end.programs import needs
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, Server, eventually, mailbe, manage, of_one_process, user
+from tests.end_to_end.server import (
+    ALICE,
+    BOB,
+    PASSWORDS,
+    QUICK,
+    Server,
+    eventually,
+    mailbe,
+    manage,
+    of_one_process,
+    user,
+)
 from tests.end_to_end.wire import Wire, encoded
-
-QUICK = ("--slowest-answer-seconds", "0")  # those who fail are not made to wait
 
 # What is asked of the disk for a letter to bob, by alice, where the mailboxes are there.
 DELIVERY = (

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.end_to_end.server import ALICE, PASSWORDS, EndToEndTestCase, Server, manage
+from tests.end_to_end.server import ALICE, PASSWORDS, QUICK, EndToEndTestCase, Server, manage
 from tests.end_to_end.wire import Wire, encoded
 
 TYPO = "white-rabbit-8"
 GUESSES = ("cheshire-cat-1", "cheshire-cat-2", "cheshire-cat-3")  # as many as lock an account
 HOME, ELSEWHERE, ATTACKER = "127.0.0.1", "127.0.0.2", "127.0.0.66"  # all of loopback, and different addresses
-QUICK = ("--slowest-answer-seconds", "0")  # those who fail are not made to wait
 
 WRONG = (r"^535 5\.7\.8 ", r"^-ERR \[AUTH\] ")
 LOCKED = (r"^454 4\.7\.0 ", r"^-ERR \[SYS/TEMP\] ")

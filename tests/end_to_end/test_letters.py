@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.end_to_end.letters import SECONDS, below_trace, fetch, letter, maildrop, send, sender
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase, Server, eventually, user
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, EndToEndTestCase, Server, eventually, user
 
 TWO_MEGABYTES = os.urandom(2_000_000)
 CLIENTS, LETTERS_EACH = 20, 10
@@ -142,7 +142,7 @@ class MaildropTests(EndToEndTestCase):
             self.assertEqual(pop3.stat()[0], 1)
 
     def test_a_new_password_counts_at_once(self) -> None:
-        server = self.serve()
+        server = self.serve(*QUICK)
         with maildrop(server.pop3, BOB), sender(server.submission, BOB):
             pass
         new = "two  spaces and more "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import poplib
 
 from tests.end_to_end.letters import Tls, below_trace, letter, maildrop, retrieve, send, sender
-from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase
+from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, EndToEndTestCase
 from tests.end_to_end.wire import Wire, encoded
 
 SENT = "alice+envoi@localhost"
@@ -62,7 +62,7 @@ class SentCopies(EndToEndTestCase):
         self.assertEqual(len(server.letters("envoi", ALICE)), 1)
 
     def test_nobody_sends_in_a_maildrops_name(self) -> None:
-        server = self.serve()
+        server = self.serve(*QUICK)
         with sender(server.submission) as smtp:
             smtp.ehlo()
             self.assertEqual(smtp.docmd("AUTH PLAIN", encoded("", SENT, PASSWORD))[0], 535)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import poplib
+import re
 import signal
 import smtplib
 import socket
 import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from tests.end_to_end.letters import SECONDS, below_trace, fetch, letter, maildrop, send, sender
@@ -17,6 +19,7 @@ from tests.end_to_end.server import (
     ALICE,
     BOB,
     PASSWORDS,
+    QUICK,
     START_SECONDS,
     EndToEndTestCase,
     Server,
@@ -225,13 +228,19 @@ class StopTests(EndToEndTestCase):
         server = self.serve()
         self.half_a_letter(server.smtp)
         server.stop()
+        # By its own clock, as a process may take its time to end where others want the processor.
+        begins, ends = (
+            datetime.fromisoformat(re.findall(rf"^(\S+) .*{words}", server.stdout, re.MULTILINE)[0])
+            for words in (r" Closed\)", r"Main loop terminated\.")
+        )
+        self.assertLessEqual(ends - begins, timedelta(seconds=5))
         self.assertEqual(server.letters("reception", BOB), [])
         self.assertEqual(list((server.maildata / "spool").iterdir()), [])
 
 
 class LogTests(EndToEndTestCase):
     def test_no_password_is_written_to_the_log(self) -> None:
-        server = self.serve()
+        server = self.serve(*QUICK)
         wrong = "jabberwock-3"
         for password in (PASSWORDS[ALICE], wrong):
             for mechanism in ("auth_plain", "auth_login"):

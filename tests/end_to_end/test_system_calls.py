@@ -23,9 +23,9 @@ from tests.end_to_end.server import (
     Server,
     environment,
     eventually,
+    give_accounts,
     of_one_process,
     twistd,
-    user,
 )
 from tests.end_to_end.strace import CLIENTS, STDOUT, Reply, Watch, command
 
@@ -130,8 +130,7 @@ class TracedTestCase(EndToEndTestCase):
     def prepare(self) -> Server:
         """A server that was not started yet, on a maildata with accounts but without mail."""
         maildata = self.scratch() / "maildata"
-        for address, password in PASSWORDS.items():
-            user(maildata, "add", address, password)
+        give_accounts(maildata, *PASSWORDS)
         server = Server(maildata)
         self.addCleanup(server.close)
         self.watch = Watch(maildata, CLIENTS, SPARED)

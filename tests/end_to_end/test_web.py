@@ -13,7 +13,16 @@ from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from urllib.parse import urlencode
 
 from tests.end_to_end.programs import needs, run
-from tests.end_to_end.server import ALICE, PASSWORDS, WITH_PAGES, EndToEndTestCase, Server, eventually, user
+from tests.end_to_end.server import (
+    ALICE,
+    PASSWORDS,
+    QUICK,
+    WITH_PAGES,
+    EndToEndTestCase,
+    Server,
+    eventually,
+    give_accounts,
+)
 
 NEW = "jabberwock-and-snark"
 
@@ -22,9 +31,8 @@ class WebTestCase(EndToEndTestCase):
     def pages(self, *options: str) -> Server:
         """A running server with pages, and the account of alice."""
         maildata = self.scratch() / "maildata"
-        user(maildata, "add", ALICE, PASSWORDS[ALICE])
-        # The guard would keep us waiting as it keeps those who guess.
-        server = Server(maildata, "--slowest-answer-seconds", "0", *options, protocols=WITH_PAGES)
+        give_accounts(maildata, ALICE)
+        server = Server(maildata, *QUICK, *options, protocols=WITH_PAGES)
         self.addCleanup(server.close)
         return server.start()
 

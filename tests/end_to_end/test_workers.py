@@ -15,6 +15,7 @@ from tests.end_to_end.server import (
     ALICE,
     BOB,
     PASSWORDS,
+    QUICK,
     START_SECONDS,
     EndToEndTestCase,
     Server,
@@ -29,7 +30,6 @@ from tests.end_to_end.workers import lives, one_of_each, worker_of, workers
 WORKERS = ("--workers", "2")
 SENDERS = 6
 LOG_IN = (f"USER {BOB}", f"PASS {PASSWORDS[BOB]}")
-QUICK = ("--slowest-answer-seconds", "0")  # those who fail are not made to wait
 
 
 class Load:
@@ -101,10 +101,12 @@ class DeathTests(EndToEndTestCase):
                 wire.socket.sendall(b"x" * 76 + b"\r\n" + (b"y" * 78 + b"\r\n") * 2000)
             spool = server.maildata / "spool"
             eventually(lambda: len(list(spool.iterdir())) == 2, "both are in the spool")
-            os.kill(workers(server)[1], signal.SIGKILL)
+            killed = workers(server)[1]
+            os.kill(killed, signal.SIGKILL)
             eventually(lambda: len(list(spool.iterdir())) == 1, "one is swept")
             self.assertEqual(wires[2].say(".")[:3], "250")
         self.assertEqual(len(server.letters("reception", BOB)), 1)
+        await_another(server, killed)
 
     def test_one_that_cannot_begin_again_is_tried_again_and_the_others_serve(self) -> None:
         server = self.serve_two()
@@ -186,7 +188,7 @@ class StopTests(EndToEndTestCase):
         (server.maildata / "tls" / "certificate.pem").write_text("nonsense")
         killed = workers(server)[1]
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: workers(server)[1] != killed, "another takes its place", 30)
+        await_another(server, killed)
         self.assertEqual(len(set(shown())), 1)
 
     def test_what_they_cannot_share_is_refused_in_one_line(self) -> None:
@@ -212,10 +214,12 @@ class SharingTests(EndToEndTestCase):
             with Wire(server.smtp, "127.0.0.2") as wire:
                 self.assertIn("220", wire.reply())
             # The connections of one that dies count no more.
-            os.kill(workers(server)[1], signal.SIGKILL)
+            killed = workers(server)[1]
+            os.kill(killed, signal.SIGKILL)
             more: list[Wire] = []
             eventually(lambda: more.extend(self.all_that_are_taken(server, stack)) or more, "there is place again")
             self.assertEqual(len(more), of.count(1))
+        await_another(server, killed)
 
     def all_that_are_taken(self, server: Server, stack: ExitStack) -> list[Wire]:
         """As many connections as there is place for."""
@@ -263,6 +267,11 @@ class SharingTests(EndToEndTestCase):
                 self.assertEqual(int(second.say("STAT").split()[1]), left - 1)
                 self.assertIn("+OK", second.say("QUIT"))
         self.assertEqual(server.letters("reception", BOB), [])
+
+
+def await_another(server: Server, killed: int) -> None:
+    """Wait until the first worker is another one: who is still beginning does not hear that it is to stop."""
+    eventually(lambda: workers(server)[1] != killed, "another takes its place", 30)
 
 
 def refused(port: int) -> bool:
