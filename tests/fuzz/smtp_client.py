@@ -87,7 +87,7 @@ class SmtpClient(Client):
         self._envelope = Envelope(self.account or believed)
 
     def _rcpt(self, exchange: Exchange) -> None:
-        (recipient,) = grammar.to_path(exchange.argument.strip(b" "))
+        recipient, _ = grammar.to_path(exchange.argument.strip(b" "))
         key = recipient.key if recipient is not None else "postmaster@localhost"
         if self._envelope is None or key not in {*PASSWORDS, "postmaster@localhost"}:
             raise Broken(f"a recipient who is nobody: {exchange.said!r}")

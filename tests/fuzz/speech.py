@@ -42,8 +42,34 @@ _PARAMETERS = [
     b"BODY=8BITMIME",
     b"BODY=7BIT",
     b"AUTH=<>",
+    b"SMTPUTF8",
+    b"REQUIRETLS",
+    b"MT-PRIORITY=-9",
     b"RET=FULL",
+    b"RET=HALF",
+    b"ENVID=a+2Bb",
+    b"ENVID=a+2b",
+    b"BY=100;N",
+    b"BY=100;RT",
+    b"BY=-100;N",
+    b"BY=0;R",
+    b"HOLDFOR=0",
+    b"HOLDFOR=99999999999",
+    b"HOLDUNTIL=2020-01-01T00:00:00Z",
+    b"HOLDUNTIL=2020-13-01T00:00:00Z",
     b"=",
+]
+# Reports of success, and letters that are held, would come into mailboxes that the books know nothing of.
+_WISHES = [
+    b"NOTIFY=NEVER",
+    b"NOTIFY=FAILURE,DELAY",
+    b"NOTIFY=NEVER,DELAY",
+    b"NOTIFY=",
+    b"ORCPT=rfc822;bob+2Bx@example.org",
+    b"ORCPT=utf-8;b\\x{F6}b@example.org",
+    b"ORCPT=utf-8;b\xc3\xb6b@example.org",
+    b"ORCPT=bob",
+    b"RET=FULL",
 ]
 _NAMES = [b"me", b"client.test", b"[127.0.0.1]", b"[IPv6:::1]", b"a" * 255, b"a" * 256, b"b\xf6se", b"x y", b"a\0b"]
 _NUMBERS = [b"1", b"2", b"3", b"0", b"-1", b"01", b"9999999999", b"99999999999", b"1 1", b"1 0", b"2 5", b"", b"x"]
@@ -118,12 +144,16 @@ def _auth(random: Random) -> bytes:
     )
 
 
+def _rcpt(random: Random) -> bytes:
+    return b" ".join([b"RCPT TO:" + _path(random), *random.sample(_WISHES, random.choice([0, 0, 0, 1, 2]))])
+
+
 _SMTP: list[Callable[[Random], bytes]] = [
     lambda random: random.choice([b"HELO ", b"EHLO ", b"EHLO ", b"HELLO "]) + random.choice(_NAMES),
     _mail,
     _mail,
-    lambda random: b"RCPT TO:" + _path(random),
-    lambda random: b"RCPT TO:" + _path(random),
+    _rcpt,
+    _rcpt,
     lambda random: b"DATA",
     _auth,
     lambda random: random.choice(
