@@ -6,10 +6,8 @@ import email
 import email.policy
 from email.message import EmailMessage
 from typing import cast
-from unittest import SkipTest
 
 from tests.end_to_end.letters import fetch, letter, sender
-from tests.end_to_end.neighbours import is_root, postfix
 from tests.end_to_end.programs import needs, run
 from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase, Server
 
@@ -69,18 +67,3 @@ class ReportTests(EndToEndTestCase):
         run(self.scratch(), "swaks", *where, *who)
         [report] = fetch(server.pop3, ALICE)
         self.assertIn(f"\r\nOriginal-Recipient: rfc822;<{BOB}>\r\nFinal-Recipient: rfc822; {BOB}\r\n".encode(), report)
-
-    @needs("postfix")
-    def test_postfix_asks_for_its_users_and_makes_no_report_of_its_own(self) -> None:
-        if not is_root():
-            raise SkipTest("Postfix is started by root only")
-        for protocol, host_name in (("smtp", "[127.0.0.1]"), ("lmtp", "inet:127.0.0.1")):
-            server = self.serve("--lmtp", "tcp:0:interface=127.0.0.1")
-            with postfix(f"{protocol}:{host_name}:{server.ports[protocol]}") as host:
-                said = host.send(ALICE, "-N", "success", BOB, letter=b"Subject: from Postfix\n\nHello\n")
-            self.assertIn("status=sent (250 2.0.0 ok ", said)
-            self.assertNotIn("delivery status notification", said)
-            [report] = fetch(server.pop3, ALICE)
-            self.assertIn(f"\r\nOriginal-Recipient: rfc822;{BOB}\r\n".encode(), report)
-            self.assertIn(b"\r\nSubject: from Postfix\r\n", report)
-            server.stop()
