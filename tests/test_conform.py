@@ -283,6 +283,12 @@ class Judging(ConformCase):
         self.assertIn("could not be deleted again", reasons["dots-are-transparent"])
         self.assertEqual(reasons["unknown-commands-are-answered-500"], "")
 
+    def test_where_every_name_is_somebodys_there_is_nothing_to_verify(self) -> None:
+        model = self.serve(smtp({"VRFY nobody.*": "250 yes", "RCPT TO:<nobody-of-.*": "250 yes"}))
+        rules = [rule for rule in TABLE if rule.name == "vrfy-verifies-before-it-says-250"]
+        verdicts = {result.verdict for result in self.check(model, rules, ("smtp",))}
+        self.assertEqual(verdicts, {Verdict.SKIPPED})
+
     def test_without_smtp_the_rest_is_tried(self) -> None:
         model = self.serve()
         results = self.check(model, list(TABLE), ("pop3",))
