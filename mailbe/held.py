@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,8 +29,10 @@ from mailbe.maildata import Maildata
 
 MAX_ENVELOPE = 64 * 1024 * 1024  # octets; a thousand recipients take a fraction of it
 NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
+EARLIEST, LATEST = -1e10, 1e11  # seconds since 1970 that a date can be made of
 
 Stamps = tuple[int, int]
+Version = tuple[int, int]
 
 
 class Damaged(ValueError):
@@ -53,6 +55,8 @@ class Slip:
     """What of its being late the sender knows: ``delay``, ``deadline``."""
     done: frozenset[str] = frozenset()
     """The names of mailboxes that have it, though other recipients do not yet."""
+    account: int | None = None
+    """The submitter's id, which nobody else ever gets: who has his name later is not told of his letters."""
 
     @property
     def release(self) -> float:
@@ -77,6 +81,7 @@ class Slip:
             "arrived": self.arrived,
             "reverse_path": _written(envelope.reverse_path),
             "submitter": _written(self.submitter),
+            "account": self.account,
             "recipients": [
                 {
                     "address": str(recipient.address),
@@ -103,25 +108,24 @@ class Slip:
         """
         try:
             fields = json.loads(octets)
-            deadline = fields["deadline"]
-            until, give_up, trace = deadline or (0, False, False)
             envelope = Envelope(
                 _address(fields["reverse_path"]),
-                recipients=[_recipient(each) for each in fields["recipients"]],
+                recipients=_recipients(fields["recipients"]),
                 utf8=_is(bool, fields["utf8"]),
-                id=_is(str, fields["id"]),
+                id=_line(fields["id"]),
                 whole=_is(bool, fields["whole"]),
-                deadline=deadline and Deadline(_time(until), _is(bool, give_up), _is(bool, trace)),
+                deadline=_deadline(fields["deadline"]),
                 release=_time(fields["release"]),
-                hold=_is(str, fields["hold"]),
+                hold=_line(fields["hold"]),
             )
             return cls(
                 envelope,
                 _address(fields["submitter"]),
                 _time(fields["arrived"]),
                 None if fields["failing"] is None else _time(fields["failing"]),
-                frozenset(_is(str, each) for each in fields["told"]),
-                frozenset(_is(str, each) for each in fields["done"]),
+                frozenset(_line(each) for each in fields["told"]),
+                frozenset(_line(each) for each in fields["done"]),
+                None if fields["account"] is None else _is(int, fields["account"]),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:  # BadAddress is one of the first
             raise Damaged(f"{type(error).__name__}: {str(error)[:100]!a}") from error
@@ -133,8 +137,8 @@ class Letter:
 
     path: Path
     octets: int
-    version: int
-    """Another number whenever the envelope was written anew."""
+    version: Version
+    """Another one whenever the envelope was written anew."""
 
 
 class Held:
@@ -168,7 +172,7 @@ class Held:
         # First the letters: each that is there now has had its envelope before.
         found, _ = scan(self._letters)
         with os.scandir(self._envelopes / "new") as entries:
-            versions = {entry.name: entry.inode() for entry in entries}
+            versions = {entry.name: version for entry in entries if (version := _version_of(entry)) is not None}
         over = self._over()
         letters, alone = {}, []
         for base_name, name in found.items():
@@ -200,12 +204,14 @@ class Held:
         """
         path = self.envelope(id)
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise Damaged("it is no file")
                 return Slip.decode(file.read(MAX_ENVELOPE))
         except OSError as error:
             raise named(error, path) from None
 
-    def write(self, id: str, slip: Slip) -> int:
+    def write(self, id: str, slip: Slip) -> Version:
         """Change what is known of a letter, safely on the disk; returns the version."""
         path = self.envelope(id)
         draft = self._envelopes / "tmp" / id
@@ -217,7 +223,7 @@ class Held:
                 file.write(slip.encode())
                 file.flush()
                 os.fsync(file.fileno())
-                version = os.fstat(file.fileno()).st_ino
+                version = _version(os.fstat(file.fileno()))
         except OSError as error:
             raise named(error, draft) from None
         draft.rename(path)
@@ -251,6 +257,23 @@ def _remove(mailbox: Path, names: Iterable[str], sync: Iterable[str]) -> None:
         sync_folder(mailbox / folder)
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; wait for nobody where it is a pipe, and take no link to nowhere for a file that has just gone."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def _version(status: os.stat_result) -> Version:
+    # Of two changes, the second may get the file number that the first has set free.
+    return status.st_ino, status.st_mtime_ns
+
+
+def _version_of(entry: os.DirEntry[str]) -> Version | None:
+    try:
+        return _version(entry.stat(follow_symlinks=False))
+    except FileNotFoundError:  # it has just gone
+        return None
+
+
 def id_of(name: str) -> str:
     """The id of the letter that a file of this name is."""
     return name.partition(",")[0]
@@ -264,18 +287,41 @@ def _address(text: object) -> Address | None:
     return None if text is None else Address.parse(_is(str, text))
 
 
+def _recipients(all_fields: Any) -> list[Recipient]:
+    # To nobody there would be nothing left to do, and the letter would go.
+    if not (found := [_recipient(fields) for fields in all_fields]):
+        raise ValueError("it is for nobody")
+    return found
+
+
 def _recipient(fields: Any) -> Recipient:
     notify: Sequence[str] | None = fields["notify"]
     if notify is not None and not NOTIFY.issuperset(notify):
         raise ValueError(notify)
     address = Address.parse(_is(str, fields["address"]))
-    return Recipient(address, (), None if notify is None else frozenset(notify), _is(str, fields["original"]))
+    return Recipient(address, (), None if notify is None else frozenset(notify), _line(fields["original"]))
 
 
 def _time(value: object) -> float:
-    if type(value) not in (int, float) or not isfinite(value):  # type: ignore[arg-type]
-        raise ValueError(value)
+    if type(value) not in (int, float) or not EARLIEST <= value <= LATEST:  # type: ignore[operator]
+        raise ValueError("it is no time")
     return float(value)  # type: ignore[arg-type]
+
+
+def _deadline(fields: Any) -> Deadline | None:
+    if fields is None:
+        return None
+    until, give_up, trace = fields
+    return Deadline(_time(until), _is(bool, give_up), _is(bool, trace))
+
+
+def _line(value: object) -> str:
+    """A text of which reports can make one line."""
+    text: str = _is(str, value)
+    text.encode()
+    if len(f"{text}.".splitlines()) > 1:
+        raise ValueError("it is more than a line")
+    return text
 
 
 def _is(kind: type, value: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.directory import NotPossible
+from mailbe.durable import trouble
 from mailbe.held import Damaged, Held, Letter, Slip
 from mailbe.maildata import Maildata
 
@@ -39,16 +40,19 @@ def add_commands(
 def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
     held = Held(maildata)
     letters, alone = _scan(maildata, held)
-    slips: list[tuple[str, Slip]] = []
+    lines: list[tuple[float, str]] = []  # and no slips, which may take a megabyte each
     for id in letters:
         try:
-            slips.append((id, held.read(id)))
+            slip = held.read(id)
         except Damaged as error:
             yield f"damaged\t{id}\t{held.envelope(id)}: {error}"
         except FileNotFoundError:
             continue  # it has just been released
-    for id, slip in sorted(slips, key=lambda each: each[1].release):
-        yield _line(id, slip)
+        except OSError as error:
+            yield f"damaged\t{id}\t{trouble(error)}"
+        else:
+            lines.append((slip.release, _line(id, slip)))
+    yield from (line for _, line in sorted(lines))
     for path in alone:
         yield f"damaged\t{path.name}\tits envelope is missing"
 
@@ -104,4 +108,5 @@ def _line(id: str, slip: Slip) -> str:
     if slip.failing is not None:
         since = datetime.fromtimestamp(slip.failing).isoformat(sep=" ", timespec="minutes")
         fields.append(f"cannot be delivered since {since}")
-    return "\t".join(fields)
+    # Whom a letter is for its sender has said, and what turns a line round is no control character.
+    return "\t".join("".join(each if each.isprintable() else "?" for each in field) for field in fields)

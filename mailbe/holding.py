@@ -7,6 +7,9 @@ there: what may come twice is a report.
 
 Times to release at are those of the system's clock: set forward, it releases letters at once; set back, it keeps them.
 Pauses between tries are measured with one that nobody sets.
+
+What the envelopes say is in memory only while somebody tries: for a thousand recipients it may be a megabyte, and
+anybody who may send can have ten thousand such letters held.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from mailbe.release import Release
 EVERY = 1.0  # seconds
 PAUSES = (300.0, 600.0, 1200.0, 2400.0)  # seconds between the first tries
 LONGEST_PAUSE = 3600.0
+RECIPIENTS = 1000  # of letters that are tried at a time; others want the processor, too
 REMEDY = "mend it, or move the letter into new/ of a mailbox in reception/"
 
 log = Logger()
@@ -41,12 +45,14 @@ class Entry:
 
     id: str
     letter: Letter
-    slip: Slip
-    """As it is now."""
-    written: Slip
-    """As it stands on the disk."""
+    release: float
+    """When it is to be released, in seconds since 1970."""
+    recipients: int
+    """How many there are."""
     doubtful: bool
     """Whether it may lie in some of its mailboxes already, by a try that was cut off."""
+    slip: Slip | None = None
+    """As it is now; ``None``: as it stands on the disk."""
     tries: int = 0
     again: float = 0.0
     """When it may be tried, on the monotonic clock."""
@@ -97,38 +103,41 @@ class Holder:
             return
         try:
             while not self._ended and (due := self._due()):
-                await self._try(due[:ABREAST])
+                await self._try(_some(due))
         finally:
             os.close(lock)
 
     def _due(self) -> list[Entry]:
         now, monotonic = self._now(), self._monotonic()
-        released = takewhile(lambda entry: entry.slip.release <= now, self._entries)
+        released = takewhile(lambda entry: entry.release <= now, self._entries)
         return [entry for entry in released if entry.again <= monotonic]
 
     async def _try(self, due: Sequence[Entry]) -> None:
-        left = await gatherResults([Deferred.fromCoroutine(self._attempt(entry)) for entry in due], consumeErrors=True)
+        slips = await self._off_reactor(partial(self._read, due))
+        tries = [Deferred.fromCoroutine(self._attempt(entry, slips.get(entry.id))) for entry in due]
+        left = await gatherResults(tries, consumeErrors=True)
         for entry, slip in zip(due, left, strict=True):
-            entry.slip = slip  # whether or not it can be written down: while we are here, nobody is told twice
+            # Whether or not it can be written down: while we are here, nobody is told twice.
+            entry.slip = None if slip == slips.get(entry.id) and entry.slip is None else slip
         over = await self._off_reactor(partial(self._write_down, due))
         self._entries = [entry for entry in self._entries if entry.id not in over]
 
-    async def _attempt(self, entry: Entry) -> Slip:
+    async def _attempt(self, entry: Entry, slip: Slip | None) -> Slip | None:
         now = self._now()
         pause = PAUSES[entry.tries] if entry.tries < len(PAUSES) else LONGEST_PAUSE
-        deadline = entry.slip.envelope.deadline
+        deadline = None if slip is None else slip.envelope.deadline
         if deadline is not None and now < deadline.until:
             pause = min(pause, deadline.until - now + EVERY)
         entry.tries += 1
         entry.again = self._monotonic() + pause
+        if slip is None or not slip.envelope.recipients:
+            return slip
         doubtful, entry.doubtful = entry.doubtful, True
-        if not entry.slip.envelope.recipients:
-            return entry.slip
         try:
-            return await self._release.attempt(entry.id, entry.letter, entry.slip, now, doubtful=doubtful)
+            return await self._release.attempt(entry.id, entry.letter, slip, now, doubtful=doubtful)
         except Exception:  # whatever it is, others wait too
             log.failure("{id} is not released now", id=entry.id)
-            return entry.slip
+            return slip
 
     # What takes its time, in a thread. Meanwhile the reactor's thread waits, and changes nothing of ours.
 
@@ -178,12 +187,18 @@ class Holder:
                 continue
             try:
                 slip = self._held.read(id)
-                entries.append(Entry(id, letter, slip, slip, doubtful=not self._was_there or entry is not None))
             except Damaged as error:
                 complaints.add(f"{self._held.envelope(id)}: {error}; {REMEDY}")
+                continue
             except FileNotFoundError:
                 continue  # both have just gone
-        self._entries = sorted(entries, key=lambda entry: (entry.slip.release, entry.id))
+            except OSError as error:  # others must not wait for this one
+                complaints.add(f"{id} cannot be released: {trouble(error)}")
+                finished = False
+                continue
+            doubtful = not self._was_there or entry is not None
+            entries.append(Entry(id, letter, slip.release, len(slip.envelope.recipients), doubtful))
+        self._entries = sorted(entries, key=lambda entry: (entry.release, entry.id))
         self._complain(complaints)
         self._complaints = complaints
         return finished
@@ -193,22 +208,47 @@ class Holder:
             log.error("{line}", line=line)
         self._complaints |= lines
 
+    def _read(self, entries: Sequence[Entry]) -> dict[str, Slip]:
+        """What is known of each, by its id. Of what cannot be read, the log says why; it is tried again later."""
+        slips = {}
+        for entry in entries:
+            try:
+                slips[entry.id] = self._held.read(entry.id) if entry.slip is None else entry.slip
+            except (Damaged, OSError) as error:
+                log.error("{id} is not released now: {error}", id=entry.id, error=str(error))
+        return slips
+
     def _write_down(self, entries: Sequence[Entry]) -> set[str]:
         """Write down what is left to do; returns the ids of those of which nothing is, and which are gone."""
         over = []
         for entry in entries:
+            if entry.slip is None:
+                continue
             if not entry.slip.envelope.recipients:
                 over.append(entry)
-            elif entry.slip != entry.written:
+            else:
                 try:
                     version = self._held.write(entry.id, entry.slip)
                 except OSError as error:
                     log.error("{id}: its envelope cannot be changed now: {error}", id=entry.id, error=trouble(error))
                     continue
-                entry.letter, entry.written = replace(entry.letter, version=version), entry.slip
+                entry.letter = replace(entry.letter, version=version)
+                entry.recipients = len(entry.slip.envelope.recipients)
+                entry.slip = None
         try:
             self._held.remove(entry.id for entry in over)
         except OSError as error:
             log.error("letters that were released cannot be taken away: {error}", error=trouble(error))
             return set()
         return {entry.id for entry in over}
+
+
+def _some(due: Sequence[Entry]) -> Sequence[Entry]:
+    """The first of them, as many as are tried at a time."""
+    count = recipients = 0
+    for entry in due[:ABREAST]:
+        recipients += entry.recipients
+        if count and recipients > RECIPIENTS:
+            break
+        count += 1
+    return due[:count]

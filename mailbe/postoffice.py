@@ -158,6 +158,14 @@ class PostOffice:
         """The account of this address, which has logged in."""
         return Submitter(address, self)
 
+    def account(self, address: Address) -> int | None:
+        """The id of the account of this very address, which no other account ever has.
+
+        :raises TryLater:
+        """
+        account = self._accounts.at(address)
+        return None if account is None else account.id
+
     def postmaster(self) -> Address:
         return Address(POSTMASTER, self._first_domain)
 
@@ -188,7 +196,8 @@ class PostOffice:
         if envelope.release is None:
             return (), None
         submitter = None if envelope.submitter is None else envelope.submitter.address
-        octets = Slip(envelope, submitter, now).encode()
+        account = None if submitter is None else self.account(submitter)
+        octets = Slip(envelope, submitter, now, account=account).encode()
         draft = Draft(self._spool / f"{id}.envelope", len(octets))
         draft.write(octets)
         return (Mailbox(self._maildata.held_letters, None),), Parcel(draft, id, (self._maildata.held_envelopes,))

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mailbe.address import Address
 from mailbe.durable import Parcel, Shelved, Writer, trouble
@@ -34,7 +36,10 @@ from mailbe.rooms import Rooms
 
 DELAY = 4 * 3600.0  # seconds of failing until the sender is told
 GIVE_UP = 5 * 86400.0  # seconds of failing, RFC 5321 4.5.4.1
+PUNCTUAL = 5.0  # seconds that a release may take: somebody looks once a second
 LAST_RESORT = 2 * GIVE_UP  # seconds until the postmaster has to do with it
+
+REPORTS = 4  # that are made at a time: each may bring a megabyte back, and others want the processor, too
 
 # The status of who is gone, and why, for people.
 _GONE = {
@@ -67,6 +72,8 @@ class Release:
         self._writer = writer
         self._reports = reports
         self._off_reactor = off_reactor
+        self._reporting = DeferredSemaphore(REPORTS)
+        self._looking: dict[Path, list[Deferred[frozenset[str]]]] = {}
 
     async def attempt(self, id: str, letter: Letter, slip: Slip, now: float, *, doubtful: bool) -> Slip:
         """Deliver a letter as far as that can be done now, and tell its sender; returns what is left to do.
@@ -76,11 +83,14 @@ class Release:
         """
         submitter = None if slip.submitter is None else self._office.submitter(slip.submitter)
         envelope = replace(slip.envelope, submitter=submitter)
+        if self._is_gone(slip):
+            envelope.reverse_path = None  # who has that address now is not to read what another has sent
         failing = now if slip.failing is None else min(slip.failing, now)
         to_postmaster = now - failing >= LAST_RESORT or not self._is_here(envelope.reverse_path)
         report = partial(self._report, id, letter, slip.arrived, envelope, to_postmaster=to_postmaster)
         deadline = envelope.deadline
-        if deadline is not None and now > deadline.until:
+        # BY and HOLDFOR may say the same time (RFC 4865 5.2.2): that we come a second later is not the letter's fault.
+        if deadline is not None and now > max(deadline.until, slip.release + PUNCTUAL):
             if deadline.give_up:
                 why = "the time is over until which it was of use"
                 is_told = await report([Fate(recipient, "failed", "5.4.7", why) for recipient in envelope.recipients])
@@ -139,7 +149,7 @@ class Release:
         limited: list[Path] = []
         for path, quota in ((mailbox.path, mailbox.quota) for mailbox in mailboxes):
             try:
-                if doubtful and await self._off_reactor(partial(_has, path, id)):
+                if doubtful and id in await self._ids(path):
                     continue
                 if quota is not None:
                     looking = self._rooms.check([(path, quota)], letter.octets)
@@ -161,6 +171,26 @@ class Release:
             if not why.logged:
                 log.warn("{id} waits for {mailbox}: {error}", id=id, mailbox=str(path), error=why)
         return failed
+
+    async def _ids(self, mailbox: Path) -> frozenset[str]:
+        """The ids of the letters in a mailbox. Who asks while somebody looks gets what he sees: of the many letters
+        that one may hold, none is put there but by its own try.
+
+        :raises TryLater:
+        """
+        mine: Deferred[frozenset[str]] = Deferred()
+        waiting = self._looking.setdefault(mailbox, [])
+        waiting.append(mine)
+        if len(waiting) == 1:
+            self._off_reactor(partial(_ids, mailbox)).addBoth(self._looked, mailbox)
+        return await mine
+
+    def _looked(self, seen: frozenset[str] | Failure, mailbox: Path) -> None:
+        for each in self._looking.pop(mailbox):
+            if isinstance(seen, Failure):
+                each.errback(seen)
+            else:
+                each.callback(seen)
 
     async def _store(self, letter: Letter, mailboxes: Sequence[Path]) -> TryLater | None:
         parcel = Parcel(Shelved(letter.path), base(letter.path.name), tuple(mailboxes))
@@ -192,11 +222,20 @@ class Release:
                 return False
             envelope = replace(envelope, reverse_path=postmaster, whole=False)
             fates = [replace(fate, recipient=replace(fate.recipient, notify=None)) for fate in failed]
-        if fates and not await self._reports.send(envelope, id, arrived, fates, contents(str(letter.path))):
-            return False
+        if fates:
+            content = contents(str(letter.path))
+            if not await self._reporting.run(self._reports.send, envelope, id, arrived, fates, content):
+                return False
         if failed:
             log.warn("{id} is given up for {count} recipients", id=id, count=len(failed))
         return True
+
+    def _is_gone(self, slip: Slip) -> bool:
+        """Whether the account that sent it is not there any more, though another may have its address."""
+        try:
+            return slip.submitter is not None and self._office.account(slip.submitter) != slip.account
+        except TryLater:
+            return False  # perhaps; nobody is told anything now
 
     def _is_here(self, sender: Address | None) -> bool:
         """Whether we can tell ``sender`` anything."""
@@ -211,18 +250,18 @@ class Release:
         return True
 
 
-def _has(mailbox: Path, id: str) -> bool:
-    """Whether a letter lies in ``mailbox``.
+def _ids(mailbox: Path) -> frozenset[str]:
+    """The ids of the letters in ``mailbox``.
 
     :raises TryLater:
     """
     try:
         names, _ = scan(mailbox)
     except FileNotFoundError:
-        return False
+        return frozenset()
     except OSError as error:
         raise trouble(error) from error
-    return any(id_of(name) == id for name in names)
+    return frozenset(map(id_of, names))
 
 
 def _reason(error: TryLater) -> tuple[str, str]:

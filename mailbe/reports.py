@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.header import decode_header, make_header
-from email.message import Message
-from email.parser import HeaderParser
 from email.utils import formatdate
 
 from twisted.logger import Logger
@@ -157,14 +155,13 @@ class Report:
         """
         returned, whole = self._returned(content)
         header = _header(returned)
-        fields = HeaderParser().parsestr(header.decode("utf-8", "replace"))
         parts = [
-            _part("text/plain", self._for_people(fields)),
+            _part("text/plain", self._for_people(_readable(_field(header, b"subject")))),
             _part("message/delivery-status", self._for_programs()),
             _part("message/rfc822", returned) if whole else _part("text/rfc822-headers", header),
         ]
         boundary = secrets.token_hex(16)
-        ids = _ID.findall(str(fields.get("message-id", "")))[:1]
+        ids = _ID.findall(_field(header, b"message-id"))[:1]
         lines = [
             f"From: Mail Delivery System <{postmaster}>",
             f"To: <{self.envelope.reverse_path}>",
@@ -192,8 +189,7 @@ class Report:
                 return bytes(taken), False
         return bytes(taken), whole
 
-    def _for_people(self, fields: Message) -> bytes:
-        subject = _readable(str(fields.get("subject", "")))
+    def _for_people(self, subject: str) -> bytes:
         lines = [
             f"This is the mail server of {self._host}. You have sent a letter,",
             "",
@@ -206,9 +202,8 @@ class Report:
                 lines += ["", about.people, ""]
             for fate in fates:
                 address, meant = str(fate.recipient.address), fate.recipient.original.partition(";")[2]
-                lines.append(
-                    f"    {address}, when you wrote to {meant}" if meant not in ("", address) else f"    {address}"
-                )
+                said = f", when you wrote to {meant}" if meant not in ("", address) else ""
+                lines.append(f"    {_printable(address + said)}")
                 if fate.text:
                     lines.append(f"        {_printable(fate.text)} ({fate.status})")
         lines += ["", "What follows is for mail programs, and a part of your letter."]
@@ -270,6 +265,12 @@ def _header(content: bytes) -> bytes:
     """The whole lines of the header that ``content`` begins with."""
     header, end, _ = content[:MAX_HEADER].partition(b"\r\n\r\n")
     return header + b"\r\n" if end else header[: header.rfind(b"\r\n") + 2]
+
+
+def _field(header: bytes, name: bytes) -> str:
+    """What stands in the first field of this name; to take all fields apart takes long where there are thousands."""
+    found = re.search(rb"(?:\A|\r\n)%b[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)" % name, header, re.IGNORECASE)
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from mailbe import release as release_module
 from mailbe.accounts import database, directory, quotas
 from mailbe.address import Address
 from mailbe.held import Damaged, Held, Slip
-from mailbe.holding import Holder
+from mailbe.holding import Entry, Holder
 from mailbe.interfaces import Deadline, Envelope, MailboxFull, Recipient
 from mailbe.release import DELAY, GIVE_UP, LAST_RESORT, Release
 from mailbe.reports import Fate, Reports
@@ -181,6 +183,25 @@ class Times(HoldingCase):
         self.patch(Held, "scan", lambda held: self.fail("it is read again"))
         self.pass_(10)
 
+    def test_of_what_is_not_due_nothing_but_its_time_is_in_memory(self) -> None:
+        self.hold()
+        self.look()
+        [entry] = self.holder._entries
+        self.assertIsNone(entry.slip)
+        self.maildata.reception(BOB).write_bytes(b"")  # no mailbox
+        with capturedLogs():
+            self.pass_(HOUR)
+        self.assertEqual((len(self.waiting), entry.slip), (1, None))
+
+    def test_long_lists_are_tried_one_by_one(self) -> None:
+        entries = [Entry(str(count), None, 0.0, count, doubtful=False) for count in (600, 400, 1, 2000, 1)]  # type: ignore
+        tried = []
+        while entries:
+            some = holding._some(entries)
+            tried.append([entry.recipients for entry in some])
+            entries = entries[len(some) :]
+        self.assertEqual(tried, [[600, 400], [1], [2000], [1]])
+
     def test_where_nothing_was_ever_held_nothing_is_made(self) -> None:
         for _ in range(3):
             self.pass_(1)
@@ -250,6 +271,29 @@ class Crashes(HoldingCase):
     def letter(self, id: str) -> Path:
         [path] = self.maildata.held_letters.glob(f"new/{id}*")
         return path
+
+    def test_of_many_letters_to_one_mailbox_all_are_looked_for_in_one_look(self) -> None:
+        ids = [self.hold(seconds=10) for _ in range(20)]
+        mailbox = self.maildata.reception(BOB)
+        durable.make_mailbox(mailbox)
+        for id in ids[:5]:
+            os.link(self.letter(id), mailbox / "new" / self.letter(id).name)
+        looks: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+        def later(work: Callable[[], Any]) -> Deferred[Any]:
+            looks.append((work, Deferred()))
+            return looks[-1][1]
+
+        rooms = Rooms(at_once, self.stage.monotonic.seconds)
+        release = Release(self.office, rooms, self.stage.writer, self.told, later)
+        self.holder = Holder(self.held, release, at_once, self.clock.seconds, self.steady.seconds)
+        self.clock.advance(10)
+        running = Deferred.fromCoroutine(self.holder.run())
+        [(work, done)] = looks
+        self.assertEqual(work(), set(ids[:5]))
+        done.callback(work())
+        self.successResultOf(running)
+        self.assertEqual((self.got(), self.waiting, len(looks)), (ids, [], 1))
 
     def test_before_the_letter_came_nothing_is_left(self) -> None:
         kept, cut_off = self.hold(seconds=10), self.hold(seconds=10)
@@ -392,6 +436,29 @@ class Recipients(HoldingCase):
         self.pass_(10)
         self.assertEqual(self.got(), [id])
 
+    def test_who_takes_the_name_of_a_sender_hears_nothing_of_his_letters(self) -> None:
+        postmaster = self.office.postmaster()
+        all = frozenset({"SUCCESS", "FAILURE", "DELAY"})
+        recipients = [replace(each, notify=all) for each in reached(self.office, ALICE)]
+        id = self.hold(seconds=10, recipients=recipients, whole=True)
+        for address in (ALICE, BOB):
+            self.stage.accounts.remove(address)
+            self.maildata.put_aside(address)
+        self.stage.accounts.add(ALICE, "{MD5}" + "0" * 32)
+        self.pass_(10)
+        self.assertEqual(self.got(ALICE), [id])  # to whom it was written in any case
+        self.assertEqual(self.told.all, [(postmaster, [(str(BOB), FAILED, "5.1.1")])])
+        self.assertEqual((self.got(postmaster), self.waiting), ([id], []))
+
+    def test_nor_of_what_was_delivered(self) -> None:
+        recipients = [replace(each, notify=frozenset({"SUCCESS"})) for each in reached(self.office, BOB)]
+        id = self.hold(seconds=10, recipients=recipients)
+        self.stage.accounts.remove(ALICE)
+        self.stage.accounts.add(ALICE, "{MD5}" + "0" * 32)
+        self.pass_(10)
+        self.assertEqual([who for who, _ in self.told.all], [None])
+        self.assertEqual((self.got(), self.waiting), ([id], []))
+
     def test_what_cannot_be_returned_goes_to_the_postmaster(self) -> None:
         postmaster = self.office.postmaster()
         ids = [self.hold(seconds=10, reverse_path=sender) for sender in (ALICE, None)]
@@ -482,6 +549,28 @@ class Patience(HoldingCase):
             for path in self.maildata.reception(BOB).glob("new/*"):
                 path.unlink()
             self.quota(BOB, 10)
+
+    def test_what_cannot_be_written_down_is_kept_in_mind(self) -> None:
+        self.quota(BOB, 10)
+        id = self.hold(ALICE, BOB, seconds=10)
+        write = Held.write
+
+        def full(held: Held, id: str, slip: Slip) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "here")
+
+        self.patch(Held, "write", full)
+        with capturedLogs():
+            self.pass_(10)
+            [letter] = self.maildata.reception(ALICE).glob("new/*")
+            letter.unlink()
+            self.pass_(HOUR)
+        self.assertEqual((self.got(ALICE), self.waiting), ([], [id]))
+        self.patch(Held, "write", write)
+        self.pass_(HOUR)
+        self.assertEqual([each.address for each in self.held.read(id).envelope.recipients], [BOB])
+        self.quota(BOB, None)
+        self.pass_(HOUR)
+        self.assertEqual((self.got(ALICE), self.got(), self.waiting), ([], [id], []))
 
     def test_the_pauses_grow(self) -> None:
         self.quota(BOB, 10)
@@ -612,6 +701,14 @@ class Deadlines(HoldingCase):
         self.pass_(15)
         self.assertEqual((self.got(), self.told.bad), (ids, []))
 
+    def test_a_letter_that_is_to_come_at_the_last_moment_comes_whenever_somebody_looks(self) -> None:
+        until = self.clock.seconds() + 10
+        ids = [
+            self.hold(seconds=10, deadline=Deadline(until, give_up=give_up, trace=False)) for give_up in (True, False)
+        ]
+        self.pass_(11)
+        self.assertEqual((self.got(), self.waiting, self.told.bad), (sorted(ids), [], []))
+
     def test_what_is_of_no_use_any_more_is_returned(self) -> None:
         self.hold_until(give_up=True)
         self.clock.advance(21)
@@ -669,6 +766,48 @@ class Damage(HoldingCase):
             [line] = map(formatEvent, logged)
             self.assertIn(str(envelope), line or "")
             self.assertIn("mend it", line or "")
+        envelope.unlink()
+        envelope.write_bytes(whole)
+        self.look()
+        self.assertEqual((self.got(), self.waiting), ([good, bad], []))
+
+    def test_an_envelope_of_which_any_part_is_something_else_is_no_envelope(self) -> None:
+        fields = json.loads(
+            self.held.envelope(self.hold(deadline=Deadline(2e9, give_up=True, trace=False))).read_bytes()
+        )
+        others = (True, 0, 10**400, -1e300, "", "\ud800", "a\r\nb", [], [1], ["x", False, True], {}, {"x": 1})
+        for name in fields:
+            for other in others:
+                octets = json.dumps(fields | {name: other}).encode()
+                try:
+                    slip = Slip.decode(octets)
+                except Damaged:
+                    continue
+                with self.subTest(name=name, other=other):
+                    self.assertEqual(Slip.decode(slip.encode()), slip)
+                    self.assertTrue(slip.envelope.recipients)
+
+    def test_what_is_no_file_or_may_not_be_read_keeps_nobody_waiting(self) -> None:
+        good, bad = self.hold(seconds=10), self.hold(seconds=10)
+        envelope = self.held.envelope(bad)
+        whole = envelope.read_bytes()
+
+        def loop() -> None:
+            envelope.symlink_to(envelope)
+
+        for make in (envelope.mkdir, partial(os.mkfifo, envelope), loop):
+            envelope.unlink()
+            make()
+            self.restart()
+            with capturedLogs() as logged:
+                for _ in range(3):
+                    self.pass_(20)
+            self.assertEqual(self.got(), [good])
+            [line] = map(formatEvent, logged)
+            self.assertIn(str(envelope), line or "")
+            if envelope.is_dir():
+                envelope.rmdir()
+                envelope.touch()
         envelope.unlink()
         envelope.write_bytes(whole)
         self.look()
@@ -783,6 +922,16 @@ class Ends(HoldingCase):
         os.close(lock)
         self.pass_(1)
         self.assertEqual(self.got(), [id])
+
+    def test_nor_is_the_second_of_two_changes_missed(self) -> None:
+        id = self.hold()
+        os.utime(self.held.envelope(id), (1, 1))
+        self.look()
+        slip = self.held.read(id)
+        for seconds in (1, 0):  # the second file may get the number of the first
+            self.held.write(id, slip.released(self.clock.seconds() + seconds))
+        self.look()
+        self.assertEqual((self.got(), self.waiting), ([id], []))
 
     def test_what_another_has_decided_meanwhile_holds(self) -> None:
         now, gone = self.hold(), self.hold()

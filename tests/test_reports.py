@@ -205,6 +205,21 @@ class ReportTests(SynchronousTestCase):
         self.assertTrue(plain.isascii())
         self.assertNotIn(b"Content-Transfer-Encoding", plain)
 
+    def test_what_turns_a_line_round_is_not_shown_to_people(self) -> None:
+        turned = "bob+\u202egpj.exe"
+        given = fate(address=Address(turned, "localhost"), original="utf-8;\u2066x\u200b@y")
+        _, (text, status, _) = self.parts(given, content=b"Subject: =?utf-8?q?=E2=80=AEx?=\r\n\r\n")
+        self.assertIn("    Subject: ?x\r\n", text.get_content())
+        self.assertIn("    bob+?gpj.exe@localhost, when you wrote to ?x?@y\r\n", text.get_content())
+        self.assertIn(turned, status.as_bytes().decode())  # programs compare it
+
+    def test_a_field_is_found_by_its_whole_name_in_any_case_and_form(self) -> None:
+        header = b"X-Subject: no\r\nSUBJECT\t:\r\n at\r\n\tlast\r\nsubject: no\r\nmessage-Id: <1@me>\r\n"
+        content = header + b"\r\nMessage-ID: <2@me>\r\n"
+        report, (text, *_) = self.parts(fate("failed"), envelope=Envelope(ALICE, whole=True), content=content)
+        self.assertIn("    Subject: at last\r\n", text.get_content())
+        self.assertEqual(report["In-Reply-To"], "<1@me>")
+
     def test_a_header_that_no_header_should_be_comes_back_encoded(self) -> None:
         for header in (b"Subject: caf\xe9\r\n", b"X: " + b"x" * 1000 + b"\r\n", b"X: \0\r\n"):
             report, (_, _, returned) = self.parts(fate(), content=header + b"\r\n")

@@ -55,7 +55,7 @@ def notify(value: str | None) -> frozenset[str]:
     wishes = frozenset(filter(None, (value or "").upper().split(",")))
     if wishes == {NEVER}:
         return frozenset()
-    if not wishes or not wishes <= _WISHES:
+    if not wishes or not wishes <= _WISHES or not (value or "").isascii():  # the long s is an S in capitals
         raise Refusal(501, "5.5.4 NOTIFY is NEVER, or of SUCCESS, FAILURE and DELAY with commas between")
     return wishes
 

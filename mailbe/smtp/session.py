@@ -247,7 +247,8 @@ class Session:
                 return self._nobody(delay)
             raise
         recipient = Recipient(address, destination, wanted.notify, wanted.original)
-        room = self._office.room(destination, envelope.octets)
+        # Of a letter that is held, it is asked at its release: that there is none today says nothing of then.
+        room = self._office.room(destination, envelope.octets) if envelope.release is None else None
         if room is not None:
             return self._take_when_there_is_room(room, envelope, recipient)
         envelope.recipients.append(recipient)
