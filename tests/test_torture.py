@@ -24,10 +24,10 @@ from mailbe.address import Address
 from mailbe.durable import make_mailbox
 from mailbe.maildata import Maildata
 from mailbe.torture import audit, clients, command, options, wire
-from mailbe.torture.audit import Openings, left_over, on_disk, unique_id
+from mailbe.torture.audit import Openings, left_over, on_disk, unique_id, waiting
 from mailbe.torture.clients import Fetcher, Load, Record, Sender
 from mailbe.torture.forgetful import Rule, Unavailable
-from mailbe.torture.ledger import ENVOI, RECEPTION, Attempt, Box, Deletion, Fault, Found, Kind, Ledger
+from mailbe.torture.ledger import ENVOI, RECEPTION, Attempt, Box, Deletion, Fault, Found, Kind, Ledger, Waiting
 from mailbe.torture.letters import Texts, chance, examined, letter
 from mailbe.torture.people import PASSWORD, People
 from mailbe.torture.report import WRONG, show, table
@@ -39,11 +39,21 @@ CHECKOUT = Path(__file__).parents[1]
 ALICE, BOB = Box(RECEPTION, "alice@localhost"), Box(RECEPTION, "bob@localhost")
 COPY = Box(ENVOI, "alice@localhost")
 OK = "250 2.0.0 ok"
+TEMPORARY = ("spool", "reception/alice@localhost/tmp", "envoi/bob/tmp", "held/letters/tmp", "held/envelopes/tmp")
 TRACE = b"Return-Path: <a@b>\r\nReceived: from c\r\n\tby d;\r\n\tnow\r\n"
 
 
-def whole(token: str, uid: str = "") -> Found:
-    return Found(uid or token, token, whole=True)
+DUE = 1000.0
+NOTHING = Waiting()
+
+
+def whole(token: str, uid: str = "", seen: float = DUE) -> Found:
+    return Found(uid or token, token, whole=True, seen=seen)
+
+
+def in_held(*tokens: str) -> Waiting:
+    """Letters that wait, with their envelopes."""
+    return Waiting([whole(token) for token in tokens], frozenset(tokens))
 
 
 def half(token: str | None, uid: str = "uid") -> Found:
@@ -55,20 +65,22 @@ class BooksCase(SynchronousTestCase):
         self.ledger = Ledger()
         self.round = 0
 
-    def sent(self, token: str, *boxes: Box, answer: str | None = OK) -> Attempt:
-        attempt = Attempt(token, frozenset(boxes or {ALICE}), 1, answer)
+    def sent(self, token: str, *boxes: Box, answer: str | None = OK, due: float = 0) -> Attempt:
+        attempt = Attempt(token, frozenset(boxes or {ALICE}), 1, answer, due)
         self.ledger.sent([attempt])
         return attempt
 
     def deleted(self, token: str, *, answered: bool = True, box: Box = ALICE) -> None:
         self.ledger.deleted([Deletion(box, (token,), answered)])
 
-    def judge(self, disk: dict[Box, list[Found]], pop3: dict[Box, list[Found]] | None = None) -> list[Fault]:
+    def judge(
+        self, disk: dict[Box, list[Found]], pop3: dict[Box, list[Found]] | None = None, held: Waiting = NOTHING
+    ) -> list[Fault]:
         """A restart that leaves ``disk``; POP3 tells the same of what arrived where nothing else is said."""
         self.round += 1
         if pop3 is None:
             pop3 = {box: disk.get(box, []) for box in (ALICE, BOB)}
-        return self.ledger.judge(self.round, disk, pop3)
+        return self.ledger.judge(self.round, disk, pop3, held)
 
     def assert_kinds(self, faults: Sequence[Fault], *kinds: Kind) -> None:
         self.assertEqual([fault.kind for fault in faults], list(kinds), "\n".join(map(str, faults)))
@@ -77,12 +89,17 @@ class BooksCase(SynchronousTestCase):
 class Verdicts(BooksCase):
     """One letter in one mailbox, by what is known of it and by the copies that (the disk, POP3) have."""
 
-    def assert_verdicts(self, prepare: Callable[[str], object], expected: dict[tuple[int, int], Kind | None]) -> None:
+    def assert_verdicts(
+        self,
+        prepare: Callable[[str], object],
+        expected: dict[tuple[int, int], Kind | None],
+        held: Waiting = NOTHING,
+    ) -> None:
         for (disk, pop3), kind in expected.items():
             self.ledger = Ledger()
             prepare("t")
             copies = [whole("t", f"uid{number}") for number in range(2)]
-            faults = self.judge({ALICE: copies[:disk]}, {ALICE: copies[:pop3]})
+            faults = self.judge({ALICE: copies[:disk]}, {ALICE: copies[:pop3]}, held)
             self.assertEqual([fault.kind for fault in faults], [kind] if kind else [], (disk, pop3))
 
     def test_an_acknowledged_letter_is_there_once(self) -> None:
@@ -235,8 +252,98 @@ class Books(BooksCase):
             self.sent("none", ALICE, BOB, answer=None),
         ]
         disk = {ALICE: [whole("part"), whole("all")], BOB: [whole("all")]}
-        self.assertEqual(self.ledger.in_part(attempts, disk), 1)
+        self.assertEqual(self.ledger.in_part(attempts, disk, NOTHING), 1)
         self.assert_kinds(self.judge(disk))
+
+    def test_a_letter_that_waits_for_its_time_is_in_part_without_the_senders_copy_only(self) -> None:
+        attempts = [self.sent(token, ALICE, COPY, answer=None, due=DUE) for token in ("all", "copy", "held", "none")]
+        disk = {COPY: [whole("all"), whole("copy")]}
+        self.assertEqual(self.ledger.in_part(attempts, disk, in_held("all", "held")), 2)
+
+
+class Holding(BooksCase):
+    """Letters that are not to come before their time."""
+
+    def test_until_it_is_released_a_letter_is_in_its_mailbox_once_or_waits(self) -> None:
+        expected = {(0, 0): None, (1, 0): None, (1, 1): None, (2, 2): Kind.TWICE, (2, 1): Kind.TWICE}
+        for answer in (OK, None):
+
+            def prepare(token: str, answer: str | None = answer) -> None:
+                self.sent(token, answer=answer, due=DUE)
+
+            Verdicts.assert_verdicts(self, prepare, expected, in_held("t"))  # type: ignore[arg-type]
+
+    def test_what_waits_no_more_is_there(self) -> None:
+        self.sent("t", due=DUE)
+        self.assert_kinds(self.judge({}, held=in_held("t")))
+        self.assert_kinds(self.judge({}), Kind.MISSING)
+
+    def test_one_that_was_not_acknowledged_and_waits_after_a_crash_may_not_vanish_at_the_next(self) -> None:
+        self.sent("t", answer=None, due=DUE)
+        self.assert_kinds(self.judge({}, held=in_held("t")))
+        self.assert_kinds(self.judge({}), Kind.MISSING)
+
+    def test_one_that_was_not_acknowledged_need_not_wait(self) -> None:
+        self.sent("t", answer=None, due=DUE)
+        self.assert_kinds(self.judge({}))
+
+    def test_the_senders_copy_does_not_wait(self) -> None:
+        self.sent("t", ALICE, COPY, due=DUE)
+        (fault,) = self.judge({}, held=in_held("t"))
+        self.assertIs(fault.kind, Kind.MISSING)
+        self.assertIn(str(COPY), fault.what)
+
+    def test_another_letter_has_no_business_there(self) -> None:
+        self.sent("t")
+        self.assert_kinds(self.judge({}, held=in_held("t")), Kind.MISSING)
+
+    def test_half_a_letter_there_is_a_fault(self) -> None:
+        self.sent("t", due=DUE)
+        self.assert_kinds(self.judge({}, held=Waiting([half("t")])), Kind.HALF, Kind.MISSING)
+
+    def test_before_its_time_it_is_in_no_mailbox_but_its_senders(self) -> None:
+        for token, due, seen, kinds in (
+            ("before", DUE, DUE - 0.01, [Kind.EARLY]),
+            ("then", DUE, DUE, []),
+            ("at once", 0, DUE, []),
+        ):
+            self.ledger = Ledger()
+            self.sent(token, ALICE, COPY, due=due)
+            there = {ALICE: [whole(token, seen=seen)], COPY: [whole(token, seen=seen)]}
+            self.assert_kinds(self.ledger.witnessed(1, [(ALICE, whole(token, seen=seen))]), *kinds)
+            self.ledger = Ledger()
+            self.sent(token, ALICE, COPY, due=due)
+            self.assert_kinds(self.judge(there, {ALICE: [whole(token)]}), *kinds)
+            self.ledger = Ledger()
+            self.sent(token, ALICE, COPY, due=due)
+            self.assert_kinds(self.judge({ALICE: [whole(token)], COPY: [whole(token)]}, {ALICE: there[ALICE]}), *kinds)
+
+    def test_it_is_released_when_it_has_come_and_nothing_of_it_waits(self) -> None:
+        for token in ("waits", "envelope", "released"):
+            self.sent(token, due=DUE)
+        self.sent("other")
+        there = {ALICE: [whole(token) for token in ("waits", "envelope", "released", "other")]}
+        held = Waiting([whole("waits")], frozenset({"waits", "envelope"}))
+        self.assert_kinds(self.judge(there, held=held))
+        self.assertEqual(self.ledger.released, {"released"})
+
+    def test_one_that_was_released_and_deleted_does_not_come_again(self) -> None:
+        self.sent("t", due=DUE)
+        self.assert_kinds(self.judge({ALICE: [whole("t")]}))
+        self.deleted("t")
+        self.assert_kinds(self.judge({ALICE: [whole("t")]}), Kind.UNDONE)
+
+    def test_what_is_never_released_is_missing(self) -> None:
+        self.sent("t", ALICE, BOB, due=DUE)
+        self.sent("u", due=DUE)
+        self.assert_kinds(self.judge({}, held=in_held("t", "u")))
+        left = self.ledger.waiting(in_held("t", "u", "stray"), ["bob@localhost"])
+        self.assertEqual(left, [(BOB, "t")])
+        (fault,) = self.ledger.unreleased(2, left)
+        self.assertIs(fault.kind, Kind.MISSING)
+        self.assertIn("still in held/", fault.what)
+        self.ledger.forget("bob@localhost")
+        self.assertEqual(self.ledger.waiting(in_held("t", "u"), ["bob@localhost"]), [])
 
 
 class Witnesses(BooksCase):
@@ -373,7 +480,9 @@ class Promises(WireCase):
         self.patch(clients, "CUT", 0)
         ports = {"smtp": 0, "submission": 0, "pop3": 0}
         alice = ["alice@localhost"]
-        self.load = Load("seed", ports, alice, alice, Texts(chance("promises")), 1)
+        self.load = Load(
+            "seed", ports, alice, alice, Texts(chance("promises")), 1, staying=alice, released={"old-held"}
+        )
 
     def visit(self, client: Sender | Fetcher, said: bytes) -> Record:
         self.patch(Wire, "to", lambda port: self.hear(said))
@@ -407,6 +516,30 @@ class Promises(WireCase):
         said = b"220 hi\r\n250 hi\r\n235 welcome\r\n250 ok\r\n250 ok\r\n354 go ahead\r\n250 ok\r\n"
         (attempt,) = self.send(said, submitted=True)
         self.assertEqual(attempt.boxes, {ALICE, COPY})
+
+    def test_a_letter_is_held_where_that_is_offered_to_who_has_logged_in(self) -> None:
+        self.patch(clients, "HELD", 1)
+        self.patch(self.load, "holds", [2])
+        answers = b"250 ok\r\n250 ok\r\n354 go ahead\r\n250 ok\r\n"
+        offer = b"220 hi\r\n250-hi\r\n250-PIPELINING\r\n250 FUTURERELEASE 9999 2030-01-01T00:00:00Z\r\n"
+        begin = time.time()
+        (attempt,) = self.send(offer + b"235 welcome\r\n" + answers, submitted=True)
+        self.assertTrue(begin + 2 <= attempt.due <= time.time() + 2)
+        self.assertEqual((attempt.boxes, attempt.token), ({ALICE, COPY}, "s1-1-held"))
+        for said, submitted in (
+            (offer + answers, False),
+            (b"220 hi\r\n250-hi\r\n250 FUTURE\r\n235 welcome\r\n" + answers, True),
+        ):
+            (attempt,) = self.send(said, submitted=submitted)
+            self.assertEqual((attempt.due, attempt.token), (0, "s1-1"))
+            self.assertIsNotNone(attempt.answer)
+
+    def test_a_letter_that_was_held_is_not_deleted_before_its_release_is_over(self) -> None:
+        for token, deleted in (("new-held", ()), ("old-held", ("old-held",)), ("old", ("old",))):
+            octets = TRACE + letter(token, b"text\r\n")
+            said = b"+OK hi\r\n+OK\r\n+OK\r\n+OK\r\n1 uid\r\n.\r\n+OK\r\n" + octets + b".\r\n" + b"+OK\r\n" * 2
+            record = self.visit(Fetcher("f1", self.load), said)
+            self.assertEqual(record.deletions, [Deletion(ALICE, deleted, answered=True)])
 
     def test_a_deletion_is_done_when_quit_was_answered_and_in_doubt_when_it_was_sent(self) -> None:
         octets = TRACE + letter("t", b".\r\n").replace(b"\r\n.", b"\r\n..")
@@ -470,10 +603,23 @@ class Looking(SynchronousTestCase):
 
     def test_a_folder_without_mail_has_none(self) -> None:
         self.assertEqual((on_disk(self.maildata), left_over(self.maildata)), ({}, []))
+        self.assertEqual(waiting(self.maildata), Waiting([]))
+
+    def test_letters_wait_in_held_as_long_as_there_are_envelopes(self) -> None:
+        stored = TRACE + letter("t", b"text\r\n")
+        self.put("held/letters/new/1.M2P3Q4.host,S=5,W=5", stored)
+        self.put("held/letters/cur/2.M2P3Q4.host,S=5,W=5:2,S", stored[:-1])
+        for path in ("new/1.M2P3Q4.host", "new/2.M2P3Q4.host", "cur/3.M2P3Q4.host"):
+            self.put(f"held/envelopes/{path}", b"{}")
+        found = [Found("1.M2P3Q4.host", "t", True), Found("2.M2P3Q4.host", "t", False)]
+        ids = frozenset(f"{number}.M2P3Q4.host" for number in (1, 2, 3))
+        self.assertEqual(waiting(self.maildata), Waiting(found, ids))
+        self.assertEqual(waiting(self.maildata).tokens, {"t"})
+        self.assertEqual((on_disk(self.maildata), left_over(self.maildata)), ({}, []))
 
     def test_what_lies_in_the_spool_and_in_any_tmp_is_left_over(self) -> None:
         self.put("reception/alice@localhost/new/letter")
-        left = [self.put(f"{folder}/left") for folder in ("spool", "reception/alice@localhost/tmp", "envoi/bob/tmp")]
+        left = [self.put(f"{folder}/left") for folder in TEMPORARY]
         self.assertEqual(sorted(left_over(self.maildata)), sorted(left))
 
     def test_a_unique_id_is_the_name_without_sizes_and_flags(self) -> None:

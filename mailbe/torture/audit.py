@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mailbe.maildata import Maildata
 from mailbe.torture.clients import PAUSE, log_in, retrieve, unique_ids
-from mailbe.torture.ledger import ENVOI, RECEPTION, Box, Found, View
+from mailbe.torture.ledger import ENVOI, RECEPTION, Box, Found, View, Waiting
 from mailbe.torture.letters import examined
 from mailbe.torture.server import Server
 from mailbe.torture.wire import Lost, Refused, Wire
@@ -107,9 +108,19 @@ def on_disk(maildata: Maildata) -> View:
     return seen
 
 
+def waiting(maildata: Maildata) -> Waiting:
+    """What is held for its time; the server may be releasing some of it meanwhile."""
+    letters = []
+    for path in (path for name in ("new", "cur") for path in _inside(maildata.held_letters / name)):
+        with suppress(FileNotFoundError):
+            letters.append(examined(unique_id(path.name), path.read_bytes()))
+    ids = {path.name for name in ("new", "cur") for path in _inside(maildata.held_envelopes / name)}
+    return Waiting(letters, frozenset(ids))
+
+
 def left_over(maildata: Maildata) -> list[Path]:
     """What lies in the spool, or in any ``tmp``, while no letter is on its way."""
-    mailboxes = [mailbox for kind in (RECEPTION, ENVOI) for mailbox in _inside(maildata.root / kind)]
+    mailboxes = [mailbox for kind in (RECEPTION, ENVOI, "held") for mailbox in _inside(maildata.root / kind)]
     return [path for folder in (maildata.spool, *(box / "tmp" for box in mailboxes)) for path in _inside(folder)]
 
 

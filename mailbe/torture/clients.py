@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread
 
@@ -23,6 +24,9 @@ STRANGER = "torture@example.org"
 RECIPIENTS = {1: 60, 2: 15, 4: 15, 0: 10}
 OCTETS = {200: 40, 2_000: 40, 30_000: 12, 100_000: 5, 300_000: 3}
 SUBMITTED = 0.4  # share of the connections that log in, so that a copy goes to envoi/
+HELD = 0.15  # share of the letters sent over these that are to be held (RFC 4865)
+HOLDS = (1, 1, 2, 3)  # seconds
+HELD_MARK = "-held"  # the end of their tokens
 LETTERS = (1, 2, 10, 100)  # sent over one connection
 FETCHED = 20  # letters at most that are fetched in one session
 DELETED = 0.6  # share of what was fetched
@@ -77,26 +81,30 @@ class Sender(Client):
         with Wire.to(self._load.ports["submission" if submitter else "smtp"]) as wire:
             wire.reply(b"220")
             wire.send(b"EHLO torture.example.org\r\n")
-            wire.reply(b"250")
+            offers = {line[4:].partition(b" ")[0] for line in wire.reply_lines(b"250")[1:]}
             if submitter:
                 wire.send(b"AUTH PLAIN %s\r\n" % base64.b64encode(f"\0{submitter}\0{PASSWORD}".encode()))
                 wire.reply(b"235")
             for _ in range(choices.choice(LETTERS)):
                 if self._load.stopping.is_set():
                     return
-                self._send(wire, submitter)
+                holds = self._load.holds if submitter and b"FUTURERELEASE" in offers else ()
+                self._send(wire, submitter, choices.choice(holds) if holds and choices.random() < HELD else 0)
             wire.send(b"QUIT\r\n")
             wire.reply(b"221")
 
-    def _send(self, wire: Wire, submitter: str | None) -> None:
-        choices, people = self._choices, self._load.recipients
+    def _send(self, wire: Wire, submitter: str | None, hold: int) -> None:
+        """:param hold: the seconds that the letter is to be held."""
+        choices, people = self._choices, self._load.staying if hold else self._load.recipients
         (number,) = choices.choices(list(RECIPIENTS), list(RECIPIENTS.values()))
         recipients = choices.sample(people, min(number or len(people), len(people)))
         (octets,) = choices.choices(list(OCTETS), list(OCTETS.values()))
-        token = f"{self.name}-{len(self.record.attempts) + 1}"
+        token = f"{self.name}-{len(self.record.attempts) + 1}{HELD_MARK if hold else ''}"
         content = letter(token, self._load.texts.text(choices, octets))
 
-        commands = [f"MAIL FROM:<{submitter or STRANGER}>", *(f"RCPT TO:<{one}>" for one in recipients), "DATA"]
+        mail = f"MAIL FROM:<{submitter or STRANGER}>{f' HOLDFOR={hold}' if hold else ''}"
+        commands = [mail, *(f"RCPT TO:<{one}>" for one in recipients), "DATA"]
+        due = time.time() + hold if hold else 0.0  # the server counts from a later moment, when it has read that
         wire.send("".join(f"{command}\r\n" for command in commands).encode())  # RFC 2920, pipelined
         wire.reply(b"250")
         for _ in recipients:
@@ -105,7 +113,7 @@ class Sender(Client):
         boxes = {Box(RECEPTION, recipient) for recipient in recipients}
         if submitter:
             boxes.add(Box(ENVOI, submitter))
-        attempt = Attempt(token, frozenset(boxes), len(content))
+        attempt = Attempt(token, frozenset(boxes), len(content), due=due)
         self.record.attempts.append(attempt)
         # The first line has no dot, so each that has one follows a CRLF.
         wire.send(content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
@@ -127,7 +135,7 @@ class Fetcher(Client):
                     return
                 (found,) = retrieve(wire, {number: uids[number]})
                 self.record.sightings.append((box, found))
-                if found.whole and found.token and choices.random() < DELETED:
+                if found.whole and found.token and self._may_go(found.token) and choices.random() < DELETED:
                     wire.send(b"DELE %d\r\n" % number)
                     wire.status()
                     tokens.append(found.token)
@@ -138,6 +146,10 @@ class Fetcher(Client):
             wire.send(b"QUIT\r\n")
             wire.status()
             deletion.answered = True
+
+    def _may_go(self, token: str) -> bool:
+        """Whether a letter may be deleted: one that is deleted while it is being released may come again."""
+        return not token.endswith(HELD_MARK) or token in self._load.released
 
 
 class Load:
@@ -151,15 +163,25 @@ class Load:
         recipients: Sequence[str],
         texts: Texts,
         senders: int,
+        *,
+        staying: Sequence[str],
+        holds: Sequence[int] = HOLDS,
+        released: Container[str] = (),
     ) -> None:
         """:param seed: stands in every token, so it must be another one for every load.
         :param people: who sends, and whose mail is fetched.
         :param recipients: those of them who get mail.
+        :param staying: those of them who get letters that are held.
+        :param holds: for how many seconds, each as often as it stands here; where it is empty, none is held.
+        :param released: the tokens of letters that were held, and certainly are not any more.
         """
         self.seed = seed
         self.ports = ports
         self.people = people
         self.recipients = recipients
+        self.staying = staying
+        self.holds = holds
+        self.released = released
         self.texts = texts
         self.stopping = Event()
         self.acknowledged = Event()

@@ -1,6 +1,6 @@
 """The books: what the server promised of each letter, what was found after a crash, and where the two differ.
 
-Nothing here knows of sockets, files or time. A letter is sent in *attempts*, each with a token of its own: a client
+Nothing here knows of sockets, files or clocks. A letter is sent in *attempts*, each with a token of its own: a client
 that lost the answer and sends again makes another attempt, so two copies of one attempt are always the server's doing.
 For each attempt and each mailbox that it goes to there is a state, and a restart settles what was in doubt:
 
@@ -14,6 +14,10 @@ GONE      QUIT was answered +OK                        undone           as it sh
 ========  ===========================================  ===============  ===============
 
 What was there once the server was up again has survived a crash, hence PROMISED: it may not vanish at the next one.
+
+A letter that is to be held (RFC 4865) may lie in ``held`` instead, where its recipients' mailboxes are concerned, until
+somebody asks for what is ``unreleased``; and it may not be in them before its time. The server is free to release it
+while we look, so what lies in ``held`` is looked at before all else: what is not there any more is in the mailboxes.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RECEPTION, ENVOI = "reception", "envoi"
 
@@ -49,6 +53,8 @@ class Attempt:
     octets: int = 0
     answer: str | None = None
     """The 250 that acknowledged it, once it was read to its end."""
+    due: float = 0.0
+    """Seconds since 1970 before which it may not be in a recipient's mailbox; 0: it is not to be held."""
 
 
 @dataclass(slots=True)
@@ -70,9 +76,26 @@ class Found:
     token: str | None
     """``None`` where too little of it is there to tell."""
     whole: bool
+    seen: float = field(default=0.0, compare=False)
+    """When, in seconds since 1970."""
 
 
+HELD = Box("held", "letters")
 View = Mapping[Box, Sequence[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What lies in ``held``."""
+
+    letters: Sequence[Found] = ()
+    ids: frozenset[str] = frozenset()
+    """The letters of which an envelope is there, by their unique-ids in mailboxes: it goes safely after the letter."""
+
+    @property
+    def tokens(self) -> set[str]:
+        """Those of whole letters."""
+        return {found.token for found in self.letters if found.token and found.whole}
 
 
 class Kind(enum.Enum):
@@ -83,7 +106,8 @@ class Kind(enum.Enum):
     HALF = "half a letter"
     MISPLACED = "in a mailbox that it was not sent to"
     UNDONE = "deletion undone"
-    STRAY = "left over in spool/ or tmp/"
+    EARLY = "released before its time"
+    STRAY = "left over in spool/, tmp/ or held/"
     SHUT = "mailbox not open in time"
     DOWN = "server hung or gone"
 
@@ -116,6 +140,8 @@ class Ledger:
         self._attempts: dict[str, Attempt] = {}
         self._states: dict[Box, dict[str, State]] = {}
         self._told: set[tuple[Box, str]] = set()
+        self.released: set[str] = set()
+        """The tokens of letters that were held and have come, so that nothing of them is in ``held``, for good."""
 
     def sent(self, attempts: Iterable[Attempt]) -> None:
         """Enter what was sent, before what was seen of it and what was deleted."""
@@ -151,18 +177,25 @@ class Ledger:
             if state is None or state is State.GONE:
                 kind = Kind.MISPLACED if state is None else Kind.UNDONE
                 faults += self._fault(kind, round, box, found.token, "POP3 had it before the crash")
+            elif self._is_early(box, found):
+                faults += self._fault(Kind.EARLY, round, box, found.token, "POP3 had it before the crash")
             elif (first := uids.setdefault((box, found.token), found.uid)) != found.uid:
                 seen = f"POP3 had it before the crash as {first} and {found.uid}"
                 faults += self._fault(Kind.TWICE, round, box, found.token, seen)
         return faults
 
-    def judge(self, round: int, disk: View, pop3: View) -> list[Fault]:
+    def judge(self, round: int, disk: View, pop3: View, held: Waiting) -> list[Fault]:
         """Hold what was found after a restart against the books, and settle what was in doubt.
 
         :param disk: every letter in every mailbox; one that is not in it is empty.
         :param pop3: the same as the server tells it; mailboxes that could not be opened are not in it.
+        :param held: what was in ``held`` before.
         """
         faults: list[Fault] = []
+        waiting = held.tokens
+        for found in held.letters:
+            if not found.whole:
+                faults += self._half(round, HELD, found, "the disk")
         for box in sorted({*self._states, *disk, *pop3}):
             views = {"the disk": disk.get(box, ())} | ({"POP3": pop3[box]} if box in pop3 else {})
             halves: set[str | None] = set()
@@ -171,25 +204,60 @@ class Ledger:
                     if not found.whole:
                         halves.add(found.token)
                         faults += self._half(round, box, found, name)
+            early = {found.token for view in views.values() for found in view if self._is_early(box, found)}
             counts = {name: Counter(found.token for found in view if found.whole) for name, view in views.items()}
             states = self._states.setdefault(box, {})
             for token in sorted({*states, *(token for count in counts.values() for token in count if token)}):
                 copies = {name: count[token] for name, count in counts.items()}
-                if token not in halves and (kind := _verdict(states.get(token), copies)):
+                waits = token in waiting and self._due(box, token) > 0
+                kind = Kind.EARLY if token in early else _verdict(states.get(token), copies, waits=waits)
+                if token not in halves and kind:
                     said = ", ".join(f"{name} has {number}" for name, number in copies.items())
                     faults += self._fault(kind, round, box, token, said)
                 elif token in states:
-                    states[token] = _settled(states[token], there=any(copies.values()))
+                    states[token] = _settled(states[token], there=waits or any(copies.values()))
+            self.released |= {
+                found.token
+                for found in disk.get(box, ())
+                if found.token and self._due(box, found.token) > 0 and found.uid not in held.ids
+            }
         return faults
 
-    def in_part(self, attempts: Iterable[Attempt], disk: View) -> int:
+    def waiting(self, held: Waiting, owners: Iterable[str]) -> list[tuple[Box, str]]:
+        """The letters in ``held`` that are for ``owners``: their mailboxes there, and their tokens."""
+        boxes, tokens = [Box(RECEPTION, owner) for owner in owners], held.tokens
+        return [(box, token) for box in boxes for token in sorted(tokens & self._states.get(box, {}).keys())]
+
+    def unreleased(self, round: int, waiting: Iterable[tuple[Box, str]]) -> list[Fault]:
+        """Those should have come by now."""
+        return [
+            fault
+            for box, token in waiting
+            for fault in self._fault(Kind.MISSING, round, box, token, "it is not released, and still in held/")
+        ]
+
+    def in_part(self, attempts: Iterable[Attempt], disk: View, held: Waiting) -> int:
         """How many of ``attempts`` were not acknowledged and are in some of their mailboxes only, which is no fault."""
         tokens = {box: {found.token for found in view} for box, view in disk.items()}
+        waiting = held.tokens
         return sum(
             attempt.answer is None
-            and 0 < sum(attempt.token in tokens.get(box, ()) for box in attempt.boxes) < len(attempt.boxes)
+            and 0
+            < sum(
+                attempt.token in tokens.get(box, ()) or (box.kind == RECEPTION and attempt.token in waiting)
+                for box in attempt.boxes
+            )
+            < len(attempt.boxes)
             for attempt in attempts
         )
+
+    def _due(self, box: Box, token: str | None) -> float:
+        """When a letter may come to ``box``; 0: at once."""
+        attempt = self._attempts.get(token or "")
+        return 0.0 if attempt is None or box.kind != RECEPTION else attempt.due
+
+    def _is_early(self, box: Box, found: Found) -> bool:
+        return found.seen < self._due(box, found.token)
 
     def _half(self, round: int, box: Box, found: Found, where: str) -> list[Fault]:
         whose = f"of {self._history(found.token)}" if found.token else "of a letter that cannot be told"
@@ -225,8 +293,11 @@ _EXPECTED = {
 }
 
 
-def _verdict(state: State | None, copies: Mapping[str, int]) -> Kind | None:
-    """What is wrong with a letter of ``state`` of which there are so many whole copies, by view; ``None``: nothing."""
+def _verdict(state: State | None, copies: Mapping[str, int], *, waits: bool) -> Kind | None:
+    """What is wrong with a letter of ``state`` of which there are so many whole copies, by view; ``None``: nothing.
+
+    :param waits: whether it is in ``held``, or was when we began to look.
+    """
     if state is None:
         return Kind.MISPLACED
     if state is State.GONE and any(copies.values()):
@@ -234,7 +305,7 @@ def _verdict(state: State | None, copies: Mapping[str, int]) -> Kind | None:
     if max(copies.values()) > 1:
         return Kind.TWICE
     # What only one of the two knows of is lost to whoever looks at the other.
-    if not all(copies.values()) and (state is State.PROMISED or any(copies.values())):
+    if not waits and not all(copies.values()) and (state is State.PROMISED or any(copies.values())):
         return Kind.MISSING
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import time
 
 from mailbe.torture.ledger import Found
 
@@ -49,17 +50,18 @@ def letter(token: str, text: bytes) -> bytes:
 
 
 def examined(uid: str, octets: bytes) -> Found:
-    """What ``octets``, under the unique-id ``uid`` in a mailbox, are: whose, and whether all of it."""
+    """What ``octets``, just read under the unique-id ``uid`` in a mailbox, are: whose, and whether all of it."""
+    seen = time.time()
     mark = _MARK.search(octets)
     if mark is None:
-        return Found(uid, None, whole=False)
+        return Found(uid, None, whole=False, seen=seen)
     rest = octets[mark.end() :]
     whole = (
         _TRACE.fullmatch(octets[: mark.start()]) is not None
         and len(rest) == int(mark[2])
         and _digest(rest) == mark[3].decode()
     )
-    return Found(uid, mark[1].decode(), whole)
+    return Found(uid, mark[1].decode(), whole, seen)
 
 
 def _digest(octets: bytes) -> str:

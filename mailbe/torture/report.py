@@ -22,6 +22,7 @@ COUNTED = {
     "to several": "  to several recipients",
     "to new": "  to accounts without a mailbox",
     "submitted": "  with a copy in envoi/",
+    "held": "  held for some seconds",
     "large": "  through a file of the spool",
     "in part": "not acknowledged, and in some mailboxes only",
     "deleted": "deletions acknowledged",
@@ -33,7 +34,8 @@ WRONG = {
     Kind.HALF: "half letters",
     Kind.MISPLACED: "letters in others' mailboxes",
     Kind.UNDONE: "deletions undone",
-    Kind.STRAY: "left over in spool/ or tmp/",
+    Kind.EARLY: "released before their time",
+    Kind.STRAY: "left over in spool/, tmp/ or held/",
     Kind.SHUT: "mailboxes not open in time",
     Kind.DOWN: "server hung or gone",
 }

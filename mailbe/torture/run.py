@@ -13,20 +13,23 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mailbe.durable import SMALL
 from mailbe.interfaces import TryLater
 from mailbe.maildata import Maildata, Unusable
-from mailbe.torture.audit import Openings, left_over, on_disk
-from mailbe.torture.clients import Load, Record
-from mailbe.torture.ledger import ENVOI, RECEPTION, Fault, Kind, Ledger
+from mailbe.torture.audit import Openings, left_over, on_disk, waiting
+from mailbe.torture.clients import HOLDS, PAUSE, Load, Record
+from mailbe.torture.ledger import ENVOI, RECEPTION, Attempt, Fault, Kind, Ledger
 from mailbe.torture.letters import Texts, chance
 from mailbe.torture.people import AT_ONCE, NEWCOMERS, People
 from mailbe.torture.server import POLL, Down, Server, twistd
 
+T = TypeVar("T")
+
 USABLE = 1.0  # seconds from the server's listening, after which every mailbox must be open
 FIRST_ANSWER = 30.0  # seconds that the first acknowledged letter may take; a server that takes longer hangs
+RELEASED = 15.0  # seconds that letters are waited for which are held; the longest time that they wait is in it
 RELAPSES = 0.1  # share of the crashes that are followed by one more, while the server gets up
 GETTING_UP = 1.0  # seconds within which that happens
 
@@ -127,6 +130,7 @@ class Ordeal:
                 self._round(self._tally.rounds + 1)
                 self._tally.rounds += 1
                 watch()
+            self._see_all_released(self._tally.rounds)
         except (Down, TryLater, Unusable) as error:  # the latter two of the accounts, which we change beside the server
             self._blame([Fault(Kind.DOWN, self._tally.rounds + 1, "server", str(error))])
         finally:
@@ -142,7 +146,19 @@ class Ordeal:
         people = tuple(self._people.present)
         # Who is about to leave gets no more mail, or the folder's sync would make good for deletions without one.
         recipients = people[NEWCOMERS:]
-        load = Load(seed, self._server.ports, people, recipients, self._texts, self._plan.senders)
+        load = Load(
+            seed,
+            self._server.ports,
+            people,
+            recipients,
+            self._texts,
+            self._plan.senders,
+            # Who stays a round longer still has hardly ever to be waited for, until he has what was held for him.
+            staying=recipients[NEWCOMERS:],
+            # A round takes a second or more, so there is hardly anything to be waited for at the end.
+            holds=[seconds for seconds in HOLDS if seconds <= self._tally.asked - number],
+            released=self._ledger.released,
+        )
         try:
             load.start()
             begun = time.monotonic()
@@ -163,6 +179,7 @@ class Ordeal:
         self._count(record, newcomers)
         self._blame(self._account(number, record))
         self._server.check()
+        self._await_releases(number, people[:NEWCOMERS])  # or there would be reports that nobody is there any more
         for owner in self._people.leave(NEWCOMERS):
             self._ledger.forget(owner)
 
@@ -211,14 +228,8 @@ class Ordeal:
         self._ledger.sent(record.attempts)
         faults = self._ledger.witnessed(number, record.sightings)
         self._ledger.deleted(record.deletions)
-        openings = Openings(self._server, self._people.present)
-        try:
-            openings.try_all()
-            faults += self._find_strays(number)
-            disk, pop3 = on_disk(self._maildata), openings.view()
-        finally:
-            openings.close()
-        faults += self._ledger.judge(number, disk, pop3)
+        openings, found = self._look(number, record.attempts)
+        faults += found
         for owner, opening in openings.of.items():
             if opening.after is None or opening.after > USABLE:
                 faults.append(Fault(Kind.SHUT, number, f"{owner} in round {number}", f"{owner}: {opening}"))
@@ -226,8 +237,43 @@ class Ordeal:
         self._tally.slowest = max(self._tally.slowest, slowest)
         start = self._server.listening - self._server.began
         self._tally.slowest_start = max(self._tally.slowest_start, start + slowest)
-        self._tally.counts["in part"] += self._ledger.in_part(record.attempts, disk)
         return faults
+
+    def _look(self, number: int, attempts: Sequence[Attempt]) -> tuple[Openings, list[Fault]]:
+        """See what there is, and what is wrong with it.
+
+        :param attempts: those that were made since the last time.
+        """
+        held = waiting(self._maildata)
+        openings = Openings(self._server, self._people.present)
+        try:
+            openings.try_all()
+            faults = self._find_strays(number)
+            disk, pop3 = on_disk(self._maildata), openings.view()
+        finally:
+            openings.close()
+        self._tally.counts["in part"] += self._ledger.in_part(attempts, disk, held)
+        return openings, faults + self._ledger.judge(number, disk, pop3, held)
+
+    def _await_releases(self, number: int, owners: Collection[str]) -> None:
+        """Wait until no letter is held for ``owners``."""
+        left = self._patiently(lambda: self._ledger.waiting(waiting(self._maildata), owners))
+        self._blame(self._ledger.unreleased(number, left))
+
+    def _see_all_released(self, number: int) -> None:
+        """Wait for all that is held: it must have come, and nothing of it may be left."""
+        self._await_releases(number, self._people.present)
+        left = self._patiently(lambda: [path for path in self._maildata.held.rglob("*") if path.is_file()])
+        _, faults = self._look(number, ())
+        self._blame(faults + [Fault(Kind.STRAY, number, str(path), str(path)) for path in sorted(left)])
+
+    def _patiently(self, look: Callable[[], list[T]]) -> list[T]:
+        """``look`` until nothing is left, for some time; returns what is."""
+        begun = time.monotonic()
+        while (left := look()) and time.monotonic() - begun < RELEASED:
+            self._server.check()
+            time.sleep(PAUSE)
+        return left
 
     def _blame(self, faults: list[Fault]) -> None:
         if faults and not self._tally.faults:
@@ -246,5 +292,6 @@ class Ordeal:
             counts["to several"] += len(attempt.boxes) - copies > 1
             counts["to new"] += any(box.kind == RECEPTION and box.owner in newcomers for box in attempt.boxes)
             counts["submitted"] += copies
+            counts["held"] += attempt.due > 0
             counts["large"] += attempt.octets > SMALL
         counts["deleted"] += sum(len(deletion.tokens) for deletion in record.deletions if deletion.answered)

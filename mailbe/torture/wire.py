@@ -65,13 +65,21 @@ class Wire:
 
         :raises Lost, Refused:
         """
-        while _OTHER_LINE.fullmatch(line := self.line()):
-            pass
-        if not _LAST_LINE.fullmatch(line):
-            raise Lost(f"no SMTP reply: {bytes(line[:80])!r}")
-        if line[:3] not in codes:
-            raise Refused(line.decode(errors="replace"))
-        return line
+        return self.reply_lines(*codes)[-1]
+
+    def reply_lines(self, *codes: bytes) -> list[bytes]:
+        """All lines of it.
+
+        :raises Lost, Refused:
+        """
+        lines = [self.line()]
+        while _OTHER_LINE.fullmatch(lines[-1]):
+            lines.append(self.line())
+        if not _LAST_LINE.fullmatch(lines[-1]):
+            raise Lost(f"no SMTP reply: {bytes(lines[-1][:80])!r}")
+        if lines[-1][:3] not in codes:
+            raise Refused(lines[-1].decode(errors="replace"))
+        return lines
 
     def status(self) -> bytes:
         """The next POP3 status line (RFC 1939 3), which must be +OK.

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -19,8 +20,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python import threadpool
 from twisted.scripts.twistd import run
 
-from mailbe import durable, maildir
+from mailbe import durable, maildir, release
 from mailbe.durable import Draft, Parcel, Writer, make_mailbox
+from mailbe.held import Held, Letter, Slip
 from mailbe.maildata import Maildata
 from mailbe.maildir import Maildrop
 
@@ -178,6 +180,47 @@ def leaves_its_locks_behind() -> None:
 
     maildir.lock_folder = lock_folder  # type: ignore[attr-defined]
     Maildrop.close = close  # type: ignore[method-assign]
+
+
+@fault
+def forgets_what_it_holds() -> None:
+    def sweep(maildata: Maildata) -> int:
+        shutil.rmtree(maildata.held_letters, ignore_errors=True)
+        shutil.rmtree(maildata.held_envelopes, ignore_errors=True)
+        return real_sweep(maildata)
+
+    real_sweep = Maildata.sweep
+    Maildata.sweep = sweep  # type: ignore[assignment, method-assign]
+
+
+@fault
+def keeps_for_ever_what_it_held() -> None:
+    began = time.time()
+    real_scan = Held.scan
+
+    def scan(held: Held) -> tuple[dict[str, Letter], list[Path]]:
+        letters, alone = real_scan(held)
+        return {id: letter for id, letter in letters.items() if letter.path.stat().st_mtime > began}, alone
+
+    Held.scan = scan  # type: ignore[method-assign]
+
+
+@fault
+def releases_before_the_time() -> None:
+    Slip.release = property(lambda slip: 0.0)  # type: ignore[assignment]
+
+
+@fault
+def releases_again_after_a_crash() -> None:
+    real_base, real_remove = release.base, Held.remove
+
+    def remove(held: Held, ids: Iterable[str]) -> None:
+        time.sleep(1)
+        real_remove(held, ids)
+
+    release.base = lambda name: f"{os.getpid()}-{real_base(name)}"
+    release._has = lambda mailbox, id: False
+    Held.remove = remove  # type: ignore[method-assign]
 
 
 @fault

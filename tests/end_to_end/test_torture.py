@@ -60,11 +60,12 @@ class TortureCase(EndToEndTestCase):
         self.assertEqual(status, 0, out)
         self.assertIn(f"{rounds} of {rounds}", out)
         self.assertEqual({rows[name] for name in WRONG.values()}, {0}, out)
-        for key in ("acknowledged", "to several", "to new", "submitted", "deleted"):
+        for key in ("acknowledged", "to several", "to new", "submitted", "held", "deleted"):
             self.assertGreater(rows[COUNTED[key]], 0, out)
         return out
 
     def assert_found(self, fault: str, kind: Kind, way: Way, rounds: int) -> str:
+        self.patch(run, "RELEASED", 5.0)  # what never comes, or is left in held, need not be waited for long
         status, out = self.torture(Plan(SEED, command=faulty.command(fault)), way, rounds)
         self.assertEqual(status, 1, out)
         self.assertGreater(self.said(out)[WRONG[kind]], 0, out)
@@ -99,6 +100,20 @@ class KillTests(TortureCase):
 
     def test_a_server_that_delivers_to_one_more(self) -> None:
         self.assert_found("delivers_to_one_more", Kind.MISPLACED, self.WAY, ROUNDS)
+
+    def test_a_server_that_forgets_what_it_holds(self) -> None:
+        self.assert_found("forgets_what_it_holds", Kind.MISSING, self.WAY, ROUNDS)
+
+    def test_a_server_that_keeps_for_ever_what_it_held_when_it_was_killed(self) -> None:
+        out = self.assert_found("keeps_for_ever_what_it_held", Kind.MISSING, self.WAY, ROUNDS)
+        self.assertIn("not released, and still in held/", out)
+
+    def test_a_server_that_releases_before_the_time(self) -> None:
+        # Towards the end the times are so short that they are over before anybody has looked.
+        self.assert_found("releases_before_the_time", Kind.EARLY, self.WAY, 2 * ROUNDS)
+
+    def test_a_server_that_releases_again_after_a_crash(self) -> None:
+        self.assert_found("releases_again_after_a_crash", Kind.TWICE, self.WAY, 2 * ROUNDS)
 
     def test_a_server_that_sweeps_nothing(self) -> None:
         self.assert_found("sweeps_nothing", Kind.STRAY, self.WAY, ROUNDS)

@@ -16,6 +16,7 @@ from tests.fuzz.transport import MemoryTransport
 from tests.fuzz.worlds import World
 
 POP3_SILENCE = 600  # seconds: RFC 1939 3, and no word is said
+POP3_LOG_IN = 3600  # seconds that a log-in may take, see tests/dialogues/pop3/too-slow-to-log-in.txt
 
 
 class Client:
@@ -44,7 +45,7 @@ class Client:
         self._broken = broken
         self._open = False
         self._left = False  # whether it has gone, or has shut its end
-        self._last_line = world.clock.seconds()
+        self._begun = self._last_line = world.clock.seconds()
         self._auth: list[bytes] = []  # what it has said since AUTH
 
     def __repr__(self) -> str:
@@ -137,9 +138,11 @@ class Client:
         self._open = False
         if self._broken:
             return  # what follows from that is not news
-        silent = self.port.startswith("pop3") and self.world.clock.seconds() - self._last_line >= POP3_SILENCE
+        now, pop3 = self.world.clock.seconds(), self.port.startswith("pop3")
+        silent = pop3 and now - self._last_line >= POP3_SILENCE
+        slow = pop3 and not self.account and now - self._begun >= POP3_LOG_IN
         unread = self.transport.aborted and self.transport.window is not None
-        self.ledger.close(excused=self._left or self.server_stops or silent or unread)
+        self.ledger.close(excused=self._left or self.server_stops or silent or slow or unread)
         if self.ledger.owed:
             self._left_at_work(self.ledger.owed)
         self._let_go()

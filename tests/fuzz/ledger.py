@@ -53,7 +53,7 @@ class Exchange:
     @property
     def first(self) -> str:
         """The first line of the reply."""
-        return self.reply.partition(b"\r\n")[0].decode("ascii")
+        return self.reply.partition(b"\r\n")[0].decode()
 
     @property
     def text(self) -> bytes:
@@ -154,7 +154,7 @@ class Ledger:
             return None
         del self._heard[: len(reply)]
         del self._said[: len(said or b"")]
-        exchange = Exchange(verb, (said or b"").removesuffix(b"\r\n"), reply, self._check(verb, reply))
+        exchange = Exchange(verb, (said or b"").removesuffix(b"\r\n"), reply, self._check(verb, said or b"", reply))
         if said is None or self._is_last(exchange):
             self.over = True
         else:
@@ -179,7 +179,7 @@ class Ledger:
         """The reply that has come, if it is complete."""
         raise NotImplementedError
 
-    def _check(self, verb: str, reply: bytes) -> str:
+    def _check(self, verb: str, said: bytes, reply: bytes) -> str:
         """The code of a reply.
 
         :raises Broken: where it is not well-formed, or ``verb`` may not have it.
@@ -229,6 +229,8 @@ _WITHOUT_STATUS = {("HELO", "250"), ("HELLO", "250"), ("EHLO", "250"), (GREETING
 _WITHOUT_STATUS_CODES = {"334", "354"}
 _BDAT = re.compile(rb"BDAT +([0-9]+)(?: +LAST)? *\r\n", re.IGNORECASE)
 _SMTP_LINE = re.compile(rb"([2-5][0-9][0-9])([ -])([ -~]*)\r\n")
+_TEXT = rb"(?:[ -~]|[\xc2-\xf4][\x80-\xbf]+)*"
+_UTF8_LINE = re.compile(rb"([2-5][0-9][0-9])([ -])(" + _TEXT + rb")\r\n")
 
 
 class SmtpLedger(Ledger):
@@ -248,7 +250,8 @@ class SmtpLedger(Ledger):
 
     def _announced(self, said: bytes) -> int:
         match = _BDAT.fullmatch(said) if self.turn is Turn.COMMAND else None
-        return int(match[1]) if match else 0
+        # Python makes no number of thousands of digits, and so many are too many whatever they are.
+        return int(match[1].lstrip(b"0")[:30] or b"0") if match else 0
 
     def _first_reply(self, verb: str, said: bytes) -> bytes | None:
         begin = 0
@@ -258,10 +261,11 @@ class SmtpLedger(Ledger):
             begin = end
         return None
 
-    def _check(self, verb: str, reply: bytes) -> str:
+    def _check(self, verb: str, said: bytes, reply: bytes) -> str:
         codes = set()
+        in_utf8 = verb == "VRFY" and b"SMTPUTF8" in said.upper().split()  # RFC 6531 3.7.4.2
         for line in reply.splitlines(keepends=True):
-            match = _SMTP_LINE.fullmatch(line)
+            match = (_UTF8_LINE if in_utf8 else _SMTP_LINE).fullmatch(line)
             if not match or len(line) > LONGEST_REPLY:
                 raise Broken(f"no line of a reply to {verb}: {line!r}")
             code = match[1].decode()
@@ -296,9 +300,10 @@ class SmtpLedger(Ledger):
 
 _AUTHORIZATION = {"CAPA", "STLS", "UTF8", "LANG", "USER", "PASS", "AUTH", "QUIT"}
 _TRANSACTION = {"CAPA", "STAT", "LIST", "UIDL", "RETR", "TOP", "DELE", "NOOP", "RSET", "QUIT"}
-_TEXT = rb"(?:[ -~]|[\xc2-\xf4][\x80-\xbf]+)*"  # UTF-8, where LANG was said
 _POP3_LINE = re.compile(
-    rb"(\+OK|-ERR)(?: (?:\[(IN-USE|AUTH|SYS/TEMP|SYS/PERM|LOGIN-DELAY)\] )?(?!\[)" + _TEXT + rb")?\r\n"
+    rb"(\+OK|-ERR)(?: (?:\[(IN-USE|AUTH|SYS/TEMP|SYS/PERM|LOGIN-DELAY)\] )?(?!\[)"
+    + _TEXT
+    + rb")?\r\n"  # UTF-8, where LANG was said
 )
 _CHALLENGE = re.compile(rb"\+ [A-Za-z0-9+/=]*\r\n")
 
@@ -321,7 +326,7 @@ class Pop3Ledger(Ledger):
             return not argument.strip(b" ")
         return verb in ("CAPA", "RETR", "TOP")
 
-    def _check(self, verb: str, reply: bytes) -> str:
+    def _check(self, verb: str, said: bytes, reply: bytes) -> str:
         line = reply[: reply.index(b"\r\n") + 2]
         if verb in ("AUTH", RESPONSE) and _CHALLENGE.fullmatch(line):
             return "+"

@@ -201,9 +201,10 @@ def _commands(client: Client, random: Random) -> bytes:
 def _transaction(client: Client, random: Random, *, data: bool = True) -> bytes:
     """A letter's envelope, and DATA."""
     sender = client.account or random.choice(["s@example.org", "alice@localhost", ""])
+    held = client.account and client.port.startswith("submission") and not random.randrange(3)
     commands = [
-        random.choice([b"EHLO me", b"EHLO me", b"HELO me", b"RSET"]),
-        b"MAIL FROM:<" + sender.encode() + b">",
+        b"EHLO me" if held else random.choice([b"EHLO me", b"EHLO me", b"HELO me", b"RSET"]),
+        b"MAIL FROM:<" + sender.encode() + b">" + (random.choice([b" HOLDFOR=3", b" HOLDFOR=100"]) if held else b""),
         *(b"RCPT TO:<" + speech.address(random) + b">" for _ in range(random.choice([1, 2, 3]))),
         *([b"DATA"] if data else []),
     ]

@@ -146,3 +146,7 @@ class Service(MailService):
         super().__init__(options.configuration(), self.reactor)
         self._writer = PacedWriter(writing)
         self._hashing: Any = Threads(hashing)
+
+    def startService(self) -> None:
+        self._holder._now = self.reactor.seconds  # so that what is held comes while a test passes time
+        super().startService()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mailbe.held import Held
 from mailbe.maildata import Maildata
 from tests.end_to_end.server import Server, eventually
 from tests.end_to_end.wire import Wire
@@ -31,6 +33,7 @@ RETURN = 20  # seconds after the last session in which all descriptors are given
 # at one time, one in each thread.
 REUSED = 12
 OLD = 20  # seconds after which letters are taken away, as another program might, so that mailboxes stay small
+LATE = 10  # seconds after its time that a letter may still be held
 TOLD_EVERY = 10  # seconds
 # Accounts must stay open though passwords are guessed; answers may be late, but not by so much that nothing goes on.
 OPTIONS = ("--wrong-passwords", "1000000", "--slowest-answer-seconds", "2", "--max-size", "1000000")
@@ -151,10 +154,27 @@ class Run:
             self._fail("in the log:\n" + "\n".join(odd[:50]))
 
     def _take_away(self) -> None:
-        for letter in self._maildata.glob("*/*/new/*"):
+        for letter in [path for kind in ("reception", "envoi") for path in self._maildata.glob(f"{kind}/*/new/*")]:
             with contextlib.suppress(FileNotFoundError):
                 if witness.NAME not in letter.parts and time.time() - letter.stat().st_mtime > OLD:
                     letter.unlink()
+        self._take_held_away()
+
+    def _take_held_away(self) -> None:
+        """As the operator may; no letter may have been forgotten there."""
+        held = Held(Maildata(self._maildata))
+        if held.stamps() is None:
+            return
+        lock = held.lock(wait=True)
+        try:
+            letters, _ = held.scan()
+            slips = {id: held.read(id) for id in letters}
+            held.remove(id for id, slip in slips.items() if time.time() - slip.arrived > OLD)
+        finally:
+            os.close(lock)
+        for id, slip in slips.items():
+            if (late := time.time() - slip.release) > LATE:
+                self._fail(f"{id} is still held {late:.1f} s after its time: {slip}")
 
     def _sums(self) -> str:
         figures, memory = self.figures, self._memory.samples

@@ -80,14 +80,18 @@ class Session(Talk):
             sender = self.random.choice([b"s@example.org", self._name.encode(), self._name.encode(), b""])
             recipients = [speech.address(self.random) for _ in range(self.random.randrange(4))]
             recipients.append(self.random.choice(list(ACCOUNTS)).encode())
-            paths = [b"RCPT TO:<" + address + b">" for address in recipients]
+            wish = self.random.choice([b"", b"", b" NOTIFY=SUCCESS", b" NOTIFY=SUCCESS,FAILURE,DELAY"])
+            paths = [b"RCPT TO:<" + address + b">" + wish for address in recipients]
+            hold = self.random.choice(
+                [b"", b"", b" HOLDFOR=1", b" HOLDFOR=5"] if self.port.startswith("submission") else [b""]
+            )
             letter = speech.letter(self.random)
             if not self.random.randrange(40):
                 letter = b"0123456789\r\n" * self.random.choice([10_000, 120_000]) + letter
             begin = [b"DATA"]
             if not self.random.randrange(3):
                 begin, letter = [], speech.in_pieces(self.random, letter)
-            envelope = speech.lines([b"EHLO me", b"MAIL FROM:<" + sender + b">", *paths, *begin])
+            envelope = speech.lines([b"EHLO me", b"MAIL FROM:<" + sender + b">" + hold, *paths, *begin])
             if self.random.randrange(3):
                 await self.say(envelope)
                 await self.until_answered(5)

@@ -21,13 +21,20 @@ class Envelope:
 
     copy: str
     """The account that gets one of what it sends."""
+    held: bool = False
+    """Whether it is to be released later (RFC 4865)."""
     recipients: set[str] = field(default_factory=set)
     pieces: list[bytes] = field(default_factory=list)
     """What BDAT has brought."""
 
     @property
-    def mailboxes(self) -> frozenset[str]:
-        return frozenset({*self.recipients, f"envoi/{self.copy}"} if self.copy else self.recipients)
+    def mailboxes(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Where the letter goes at once, and later."""
+        copies = {f"envoi/{self.copy}"} if self.copy else set()
+        if self.held:
+            told = {f"reception/{self.copy}", "reception/postmaster@localhost"}
+            return frozenset(copies), frozenset(self.recipients | told)
+        return frozenset(self.recipients | copies), frozenset()
 
 
 class SmtpClient(Client):
@@ -75,7 +82,7 @@ class SmtpClient(Client):
         self._envelope = None
 
     def _mail(self, exchange: Exchange) -> None:
-        sender, _ = grammar.from_path(exchange.argument.strip(b" "))
+        sender, asked = grammar.from_path(exchange.argument.strip(b" "))
         known = sender.key if sender is not None and sender.key in PASSWORDS else ""
         believed = known if self._classic and self.private else ""
         if self.account and sender is not None and known != self.account:
@@ -84,7 +91,7 @@ class SmtpClient(Client):
             raise Broken(f"a stranger submits: {exchange.said!r}")
         if self._envelope is not None:
             raise Broken("a letter within a letter")
-        self._envelope = Envelope(self.account or believed)
+        self._envelope = Envelope(self.account or believed, held=asked.hold is not None)
 
     def _rcpt(self, exchange: Exchange) -> None:
         recipient, _ = grammar.to_path(exchange.argument.strip(b" "))
@@ -104,22 +111,22 @@ class SmtpClient(Client):
         self._envelope.pieces.append(piece(exchange.said))
         if b"LAST" in exchange.said.partition(b"\r\n")[0].upper():
             envelope, self._envelope = self._envelope, None
-            letter = sent_in_pieces(b"".join(envelope.pieces), envelope.mailboxes)
+            letter = sent_in_pieces(b"".join(envelope.pieces), *envelope.mailboxes)
             self.books.acknowledge(exchange.first.rpartition(" ")[2], letter)
             self.books.reached["letter in pieces"] += 1
 
     def _stored(self, exchange: Exchange) -> None:
         assert self._sending is not None
-        letter = sent(exchange.said, self._sending.mailboxes)
+        letter = sent(exchange.said, *self._sending.mailboxes)
         self._sending = None
         self.books.acknowledge(exchange.first.rpartition(" ")[2], letter)
 
     def _left_at_work(self, said: bytes) -> None:
         if self.ledger.turn is Turn.LETTER and self._sending is not None:
-            self.books.may_come(sent(said, self._sending.mailboxes))
+            self.books.may_come(sent(said, *self._sending.mailboxes))
         elif self._envelope is not None and self._envelope.recipients and said[:4].upper() == b"BDAT":
             text = b"".join([*self._envelope.pieces, piece(said.removesuffix(b"\r\n"))])
-            self.books.may_come(sent_in_pieces(text, self._envelope.mailboxes))
+            self.books.may_come(sent_in_pieces(text, *self._envelope.mailboxes))
 
     def _let_go(self) -> None:
         self._envelope = self._sending = None

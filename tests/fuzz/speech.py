@@ -54,12 +54,14 @@ _PARAMETERS = [
     b"BY=-100;N",
     b"BY=0;R",
     b"HOLDFOR=0",
+    b"HOLDFOR=3",
+    b"HOLDFOR=100",
     b"HOLDFOR=99999999999",
     b"HOLDUNTIL=2020-01-01T00:00:00Z",
     b"HOLDUNTIL=2020-13-01T00:00:00Z",
     b"=",
 ]
-# Reports of success, and letters that are held, would come into mailboxes that the books know nothing of.
+# Not SUCCESS: while its report is made, a letter lies where others fetch and delete it, and nobody was told of it yet.
 _WISHES = [
     b"NOTIFY=NEVER",
     b"NOTIFY=FAILURE,DELAY",

@@ -108,6 +108,19 @@ class Smtp(LedgerCase):
         self.assert_may_not_close(SmtpLedger(), *GREETED, (b"NOOP\r\n", b"250 2.0.0 o"))
         self.assert_may_not_close(SmtpLedger(), *GREETED, (b"foo\r\n", b"500 5.5.2 what\r\n"))
 
+    def test_thousands_of_digits_announce_octets_or_none(self) -> None:
+        for digits, missing in ((b"0" * 5000, False), (b"0" * 5000 + b"7", True), (b"7" * 5000, True)):
+            ledger = SmtpLedger()
+            play(ledger, *GREETED)
+            ledger.say(b"BDAT " + digits + b"\r\n")
+            self.assertEqual(ledger.missing > 0, missing)
+
+    def test_utf8_is_for_who_has_asked_for_it(self) -> None:
+        vrfy, found = b"VRFY j\xc3\xb6rg SMTPUTF8\r\n", b"250 2.1.5 <j\xc3\xb6rg@localhost>\r\n"
+        self.assertEqual(play(SmtpLedger(), *GREETED, (vrfy, found))[-1], ("VRFY", "250"))
+        self.assert_broken(SmtpLedger(), *GREETED, (b"VRFY jorg\r\n", found))
+        self.assert_broken(SmtpLedger(), *GREETED, (vrfy, b"250 2.1.5 <j\xf6rg@localhost>\r\n"))
+
     def test_what_stands_behind_starttls_is_nobodys(self) -> None:
         ledger = SmtpLedger()
         play(ledger, *GREETED, (b"STARTTLS\r\nNOOP\r\n", b"220 2.0.0 go ahead\r\n"))

@@ -21,6 +21,7 @@ EXAMPLES = 100
 STEPS = 40
 
 LETTER = b"HELO me\r\nMAIL FROM:<>\r\nRCPT TO:<alice@localhost>\r\nRCPT TO:<bob@localhost>\r\nDATA\r\nHello\r\n.\r\n"
+HELD = b"EHLO me\r\nMAIL FROM:<%b> HOLDFOR=60\r\nRCPT TO:<bob@localhost>\r\nDATA\r\nHello\r\n.\r\n"
 LOG_IN = b"USER alice\r\nPASS secret\r\n"
 
 log = Logger()
@@ -63,6 +64,8 @@ class Stateful(SynchronousTestCase):
                     "letter refused",
                     "letter fetched",
                     "letter stored, and its sender gone",
+                    "letter held",
+                    *(["letter released"] if real else []),
                     "deletion done",
                     "maildrop in use",
                     *(f"TLS on: {port}" for port in ("smtp", "submission", "pop3", "submissions", "pop3s")),
@@ -92,6 +95,13 @@ class Stateful(SynchronousTestCase):
         sender.say(LETTER)
         sender.lose()
         machine.disturb("fast", 0)
+        submitter = machine.begin_session("submission")
+        submitter.say(b"STARTTLS\r\n")
+        submitter.shake_hands()
+        machine.try_log_in(submitter, Random(0), "PLAIN", honest=True)
+        submitter.say(HELD % submitter.account.encode())
+        machine.nothing_is_lost_or_made_up()
+        machine.pass_time(100)
         one, other = machine.begin_session("pop3"), machine.begin_session("pop3")
         one.say(LOG_IN + b"RETR 1\r\nDELE 1\r\n")
         other.say(LOG_IN)
