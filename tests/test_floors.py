@@ -11,7 +11,19 @@ from twisted.trial.unittest import SynchronousTestCase
 import mailbe
 
 PACKAGE = Path(mailbe.__file__).parent
-GROUND = {"address", "arguments", "characters", "dots", "mime", "peers", "sent", "surrogate", "trace", "__init__"}
+GROUND = {
+    "address",
+    "arguments",
+    "characters",
+    "dots",
+    "mime",
+    "peers",
+    "sent",
+    "signals",
+    "surrogate",
+    "trace",
+    "__init__",
+}
 SEAMS = GROUND | {"interfaces"}
 TALK = SEAMS | {"session", "limits", "conversation", "listener", "sasl"}
 STORE = SEAMS | {"durable", "maildata"}
@@ -23,6 +35,7 @@ MAY_IMPORT = {
     "mime": set(),
     "peers": GROUND,
     "sent": GROUND,
+    "signals": set(),
     "surrogate": set(),
     "trace": GROUND,
     "interfaces": GROUND,
@@ -78,7 +91,7 @@ MAY_IMPORT = {
     "cli": SEAMS | {"accounts", "announce", "client", "conform", "held_options", "maildata", "rooms", "torture"},
     "__init__": set(),
 }
-STANDARD_LIBRARY_ONLY = {"arguments", "characters", "dots", "mime", "peers", "sent", "surrogate", "trace"}
+STANDARD_LIBRARY_ONLY = {"arguments", "characters", "dots", "mime", "peers", "sent", "signals", "surrogate", "trace"}
 HOLD_THE_REACTOR = {"tap", "cli", "worker"}
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from mailbe.conform import report
 from mailbe.conform.find import Request, Unreachable, find
 from mailbe.conform.run import LeftBehind, Run
 from mailbe.conform.sasl import Login
+from mailbe.signals import ended_as_by_ctrl_c
 
 
 class _Wrong(Exception):
@@ -34,7 +33,7 @@ def conform(options: argparse.Namespace, ports: Mapping[str, int]) -> int:
             run = Run(request, found, bar.update)
             run.prepare()
             try:
-                with _ended_by_signals():
+                with ended_as_by_ctrl_c():  # our letters are to be deleted
                     run.go()
                 why_ended = ""
             except KeyboardInterrupt:
@@ -90,16 +89,3 @@ def _request(options: argparse.Namespace, ports: Mapping[str, int]) -> Request:
 def _refused(reason: str) -> int:
     sys.stderr.write(f"mailbe: {reason}\n")
     return 1
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Within this, other signals than Ctrl-C's let us delete our letters as well."""
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)

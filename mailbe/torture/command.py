@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mailbe.signals import ended_as_by_ctrl_c
 from mailbe.torture.forgetful import ForgetfulDisk, Rule, Unavailable
 from mailbe.torture.report import Bar, show
 from mailbe.torture.run import Ordeal, Plan, Tally, Way
@@ -75,7 +74,7 @@ def run(plan: Plan, ways: Sequence[tuple[Way, int]], folder: Path | None, second
     begin = time.monotonic()
     why_ended, worth_telling = "", True
     try:
-        with _ended_by_signals(), Bar(sys.stderr) as bar:
+        with ended_as_by_ctrl_c(), Bar(sys.stderr) as bar:
             for number, (tally, (way, _)) in enumerate(zip(tallies, ways, strict=True), 1):
                 home = scratch / way.name
                 home.mkdir()
@@ -134,16 +133,3 @@ def _refused(reason: str) -> int:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Within this, other signals than Ctrl-C's let us end the server and take the disk away as well."""
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
