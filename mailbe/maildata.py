@@ -197,8 +197,6 @@ class Maildata:
         return len(left)
 
     def _lone_envelopes(self, process: int | None) -> list[Path]:
-        if not self.held_letters.is_dir():
-            return []
         drafts = [] if process is not None else _letters(_in(self.held_envelopes / "tmp"), None)
         envelopes = _letters(_in(self.held_envelopes / "new"), process)
         letters = {path.name.partition(",")[0] for name in ("new", "cur") for path in _in(self.held_letters / name)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -307,6 +308,12 @@ class Crashes(HoldingCase):
         self.assertEqual([*self.maildata.spool.iterdir(), *self.maildata.held_envelopes.glob("tmp/*")], [])
         self.pass_(10)
         self.assertEqual(self.got(), [kept])
+
+    def test_nor_before_the_first_letter_that_was_ever_held(self) -> None:
+        cut_off = self.hold()
+        shutil.rmtree(self.maildata.held_letters)
+        self.restart()
+        self.assertFalse(self.envelope(cut_off).exists())
 
     def test_of_a_worker_that_died_the_same_goes_and_nothing_of_others(self) -> None:
         cut_off, others = self.hold(), self.hold()
