@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 USABLE = 1.0  # seconds from the server's listening, after which every mailbox must be open
 FIRST_ANSWER = 30.0  # seconds that the first acknowledged letter may take; a server that takes longer hangs
+ROUND = 1.0  # seconds that one takes at least
 RELEASED = 15.0  # seconds that letters are waited for which are held; the longest time that they wait is in it
 RELAPSES = 0.1  # share of the crashes that are followed by one more, while the server gets up
 GETTING_UP = 1.0  # seconds within which that happens
@@ -155,8 +156,8 @@ class Ordeal:
             self._plan.senders,
             # Who stays a round longer still has hardly ever to be waited for, until he has what was held for him.
             staying=recipients[NEWCOMERS:],
-            # A round takes a second or more, so there is hardly anything to be waited for at the end.
-            holds=[seconds for seconds in HOLDS if seconds <= self._tally.asked - number],
+            # So there is hardly anything to be waited for at the end.
+            holds=[seconds for seconds in HOLDS if seconds <= (self._tally.asked - number) * ROUND],
             released=self._ledger.released,
         )
         try:

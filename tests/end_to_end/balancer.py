@@ -52,7 +52,7 @@ class Balanced(Server):
 def haproxy(folder: Path, ports: Mapping[str, int], *, version: int) -> Iterator[dict[str, int]]:
     """A haproxy that passes clients on to ``ports``, with a header of this version; gives its own, by the same names.
 
-    It looks ten times a second whether each server is there.
+    It looks ten times a second whether each server is there; on a busy machine no answer may come so soon, many times.
     """
     header = {1: "send-proxy", 2: "send-proxy-v2"}[version]
     lines = [_DEFAULTS]
@@ -62,7 +62,7 @@ def haproxy(folder: Path, ports: Mapping[str, int], *, version: int) -> Iterator
             free = held.enter_context(socket.create_server(("127.0.0.1", 0)))
             own[name] = int(free.getsockname()[1])
             lines.append(f"listen {name}\n  bind 127.0.0.1:{own[name]}\n{_CHECKS.get(name, '')}")
-            lines.append(f"  server one 127.0.0.1:{port} {header} check inter 100ms\n")
+            lines.append(f"  server one 127.0.0.1:{port} {header} check inter 100ms fall 1000\n")
     (folder / "haproxy.cfg").write_text("".join(lines))
     with (folder / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(

@@ -52,7 +52,7 @@ class HeldTestCase(EndToEndTestCase):
 class TimeTests(HeldTestCase):
     def test_a_letter_outlives_a_kill_and_comes_at_its_time_once(self) -> None:
         server = self.serve()
-        [id] = hold(server, 4)
+        [id] = hold(server, 10)
         release = self.slips(server)[id].release
         self.assertEqual((fetch(server.pop3, BOB), self.ids(server, "envoi", ALICE)), ([], [id]))
         server.kill()
