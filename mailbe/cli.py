@@ -215,11 +215,13 @@ def _strength(account: Account) -> int:
 
 def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
     address = _address(options.address)
+    account: Account | None = None
     gone: NoSuchAccount | None = None
     leading = [each for each in accounts.answer(directory.aliases, None) if _is_among(address, each.targets)]
     try:
         # The account first: from then on nobody can log in, and the server takes no letter for it.
-        address = accounts.remove(address).address
+        account = accounts.remove(address)
+        address = account.address
     except NoSuchAccount as error:
         gone = error  # but its mail may be there still, if that could not be put aside the last time
     try:
@@ -236,6 +238,8 @@ def _remove(options: argparse.Namespace, maildata: Maildata, accounts: Accounts)
             "others only" if len(alias.targets) > 1 else f"nobody, and its letters are {_fate(maildata, alias.address)}"
         )
         yield f"{directory.written(alias.address)} now leads to {left}"
+    if account is not None:
+        yield from held_options.left_by(maildata, account)
 
 
 def _fate(maildata: Maildata, alias: Address) -> str:

@@ -11,124 +11,23 @@ Who changes or removes any of this holds the lock meanwhile; who adds to it need
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from mailbe.address import Address
-from mailbe.durable import lock_folder, named, sync_folder
-from mailbe.interfaces import Deadline, Envelope, Recipient
+from mailbe.durable import FOLDERS, lock_folder, make_mailbox, named, sync_folder
 from mailbe.letterfile import told_size
 from mailbe.listing import scan
 from mailbe.maildata import Maildata
+from mailbe.slip import HEAD, Damaged, Slip, account_in
 
 MAX_ENVELOPE = 64 * 1024 * 1024  # octets; a thousand recipients take a fraction of it
-NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
-EARLIEST, LATEST = -1e10, 1e11  # seconds since 1970 that a date can be made of
 
 Stamps = tuple[int, int]
 Version = tuple[int, int]
-
-
-class Damaged(ValueError):
-    """A file that should tell what an envelope says does not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slip:
-    """What is known of a held letter beside its octets."""
-
-    envelope: Envelope
-    """With those recipients alone of whom it is still to be decided; neither submitter nor destinations stand in it."""
-    submitter: Address | None
-    """The account that sent it."""
-    arrived: float
-    """Seconds since 1970, as all times here."""
-    failing: float | None = None
-    """Since when it cannot be delivered."""
-    told: frozenset[str] = frozenset()
-    """What of its being late the sender knows: ``delay``, ``deadline``."""
-    done: frozenset[str] = frozenset()
-    """The names of mailboxes that have it, though other recipients do not yet."""
-    account: int | None = None
-    """The submitter's id, which nobody else ever gets: who has his name later is not told of his letters."""
-
-    @property
-    def release(self) -> float:
-        """When it is to be released."""
-        return self.envelope.release or 0.0
-
-    def released(self, time: float) -> Self:
-        """The same, to be released at another time."""
-        return replace(self, envelope=replace(self.envelope, release=time))
-
-    def left(self, recipients: Iterable[Recipient]) -> Self:
-        """The same, for these recipients alone."""
-        return replace(self, envelope=replace(self.envelope, recipients=list(recipients)))
-
-    def encode(self) -> bytes:
-        """As it is written down."""
-        envelope = self.envelope
-        deadline = envelope.deadline
-        fields = {
-            "release": self.release,
-            "hold": envelope.hold,
-            "arrived": self.arrived,
-            "reverse_path": _written(envelope.reverse_path),
-            "submitter": _written(self.submitter),
-            "account": self.account,
-            "recipients": [
-                {
-                    "address": str(recipient.address),
-                    "notify": None if recipient.notify is None else sorted(recipient.notify),
-                    "original": recipient.original,
-                }
-                for recipient in envelope.recipients
-            ],
-            "id": envelope.id,
-            "whole": envelope.whole,
-            "utf8": envelope.utf8,
-            "deadline": deadline and [deadline.until, deadline.give_up, deadline.trace],
-            "failing": self.failing,
-            "told": sorted(self.told),
-            "done": sorted(self.done),
-        }
-        return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, octets: bytes) -> Self:
-        """The slip that ``encode`` has written down.
-
-        :raises Damaged:
-        """
-        try:
-            fields = json.loads(octets)
-            envelope = Envelope(
-                _address(fields["reverse_path"]),
-                recipients=_recipients(fields["recipients"]),
-                utf8=_is(bool, fields["utf8"]),
-                id=_line(fields["id"]),
-                whole=_is(bool, fields["whole"]),
-                deadline=_deadline(fields["deadline"]),
-                release=_time(fields["release"]),
-                hold=_line(fields["hold"]),
-            )
-            return cls(
-                envelope,
-                _address(fields["submitter"]),
-                _time(fields["arrived"]),
-                None if fields["failing"] is None else _time(fields["failing"]),
-                frozenset(_line(each) for each in fields["told"]),
-                frozenset(_line(each) for each in fields["done"]),
-                None if fields["account"] is None else _is(int, fields["account"]),
-            )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:  # BadAddress is one of the first
-            raise Damaged(f"{type(error).__name__}: {str(error)[:100]!a}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +66,15 @@ class Held:
             self._letters.parent.stat()  # or maildata has vanished
             return None
 
+    def complete(self) -> None:
+        """Make what is missing of the folders: empty ones are nothing to many a backup.
+
+        For the server alone, or they are not its own.
+        """
+        for mailbox in (self._letters, self._envelopes):
+            if not all((mailbox / name).is_dir() for name in FOLDERS):
+                make_mailbox(mailbox)
+
     def scan(self) -> tuple[dict[str, Letter], list[Path]]:
         """The letters there are, and those without an envelope."""
         # First the letters: each that is there now has had its envelope before.
@@ -193,6 +101,34 @@ class Held:
         """The ids of letters that are in their mailboxes, and only to be removed here."""
         return {path.name for path in (self._envelopes / "cur").iterdir()}
 
+    def accounts(self, known: Mapping[str, int | None]) -> dict[str, int | None]:
+        """By which account each letter was sent, by its id, without those of which nobody can tell.
+
+        :param known: what was seen before; these are not read again.
+        """
+        found = {}
+        try:
+            over = self._over()
+            names = os.listdir(self._envelopes / "new")  # noqa: PTH208 - no Paths for ten thousand names
+        except FileNotFoundError:
+            self._envelopes.parent.stat()  # or maildata has vanished
+            return {}
+        for id in names:
+            if id in over:
+                continue
+            if id in known:
+                found[id] = known[id]
+                continue
+            with suppress(Damaged, OSError):  # others must not wait for this one
+                found[id] = self._account(id)
+        return found
+
+    def _account(self, id: str) -> int | None:
+        try:
+            return account_in(self._read(id, HEAD))
+        except Damaged:
+            return self.read(id).account  # somebody has mended it, and does not write as we do
+
     def envelope(self, id: str) -> Path:
         """The file of a letter's envelope."""
         return self._envelopes / "new" / id
@@ -202,12 +138,15 @@ class Held:
 
         :raises Damaged:
         """
+        return Slip.decode(self._read(id, MAX_ENVELOPE))
+
+    def _read(self, id: str, octets: int) -> bytes:
         path = self.envelope(id)
         try:
             with open(path, "rb", opener=_at_once) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise Damaged("it is no file")
-                return Slip.decode(file.read(MAX_ENVELOPE))
+                return file.read(octets)
         except OSError as error:
             raise named(error, path) from None
 
@@ -234,7 +173,8 @@ class Held:
         """Remove letters and their envelopes, safely on the disk."""
         for id in ids:
             # From here on everybody knows that it is over, whoever dies: what waits for its letter has no name in cur.
-            with suppress(FileExistsError):
+            # Where somebody has just taken the envelope away, the letter is one without: others are not kept for that.
+            with suppress(FileExistsError, FileNotFoundError):
                 os.link(self.envelope(id), self._envelopes / "cur" / id)
         self.finish()
 
@@ -277,54 +217,3 @@ def _version_of(entry: os.DirEntry[str]) -> Version | None:
 def id_of(name: str) -> str:
     """The id of the letter that a file of this name is."""
     return name.partition(",")[0]
-
-
-def _written(address: Address | None) -> str | None:
-    return None if address is None else str(address)
-
-
-def _address(text: object) -> Address | None:
-    return None if text is None else Address.parse(_is(str, text))
-
-
-def _recipients(all_fields: Any) -> list[Recipient]:
-    # To nobody there would be nothing left to do, and the letter would go.
-    if not (found := [_recipient(fields) for fields in all_fields]):
-        raise ValueError("it is for nobody")
-    return found
-
-
-def _recipient(fields: Any) -> Recipient:
-    notify: Sequence[str] | None = fields["notify"]
-    if notify is not None and not NOTIFY.issuperset(notify):
-        raise ValueError(notify)
-    address = Address.parse(_is(str, fields["address"]))
-    return Recipient(address, (), None if notify is None else frozenset(notify), _line(fields["original"]))
-
-
-def _time(value: object) -> float:
-    if type(value) not in (int, float) or not EARLIEST <= value <= LATEST:  # type: ignore[operator]
-        raise ValueError("it is no time")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _deadline(fields: Any) -> Deadline | None:
-    if fields is None:
-        return None
-    until, give_up, trace = fields
-    return Deadline(_time(until), _is(bool, give_up), _is(bool, trace))
-
-
-def _line(value: object) -> str:
-    """A text of which reports can make one line."""
-    text: str = _is(str, value)
-    text.encode()
-    if len(f"{text}.".splitlines()) > 1:
-        raise ValueError("it is more than a line")
-    return text
-
-
-def _is(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError(value)
-    return value

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from mailbe.accounts.database import Accounts
+from mailbe.accounts.database import Account, Accounts
 from mailbe.accounts.directory import NotPossible
 from mailbe.durable import trouble
-from mailbe.held import Damaged, Held, Letter, Slip
+from mailbe.held import Held, Letter
 from mailbe.maildata import Maildata
+from mailbe.slip import Damaged, Slip
 
 
 def add_commands(
@@ -35,6 +36,18 @@ def add_commands(
         made.set_defaults(command=carry_out, run=run)
         if run is not _list:
             made.add_argument("id", metavar="ID")
+
+
+def left_by(maildata: Maildata, account: Account) -> Iterator[str]:
+    """What to tell an operator who has removed ``account``: a line, where letters that it sent are held."""
+    held = Held(maildata)
+    letters, _ = _scan(maildata, held)
+    if not letters:
+        return
+    accounts = held.accounts({})
+    if count := sum(accounts.get(id) == account.id for id in letters):
+        is_held = "letter that it sent is held, and goes" if count == 1 else "letters that it sent are held, and go"
+        yield f"{count} {is_held} out all the same; mailbe held list tells which, mailbe held remove ID deletes one"
 
 
 def _list(options: argparse.Namespace, maildata: Maildata, accounts: Accounts) -> Iterator[str]:
@@ -97,13 +110,20 @@ def _nothing(id: str) -> NotPossible:
 
 def _scan(maildata: Maildata, held: Held) -> tuple[dict[str, Letter], list[Path]]:
     # Before a server has run there is no such folder.
-    return held.scan() if maildata.held.exists() and held.stamps() is not None else ({}, [])
+    if not maildata.held.exists() or held.stamps() is None:
+        return {}, []
+    try:
+        return held.scan()
+    except FileNotFoundError as error:
+        raise NotPossible(f"{error.filename} is missing; the server makes it when it starts") from error
 
 
 def _line(id: str, slip: Slip) -> str:
     envelope = slip.envelope
     when = datetime.fromtimestamp(slip.release).isoformat(sep=" ", timespec="seconds")
-    sender = envelope.reverse_path or "<>"
+    sender = str(envelope.reverse_path or "<>")
+    if slip.submitter is not None and slip.submitter != envelope.reverse_path:
+        sender += f" by {slip.submitter}"
     fields = [when, id, f"from {sender}", f"to {' '.join(str(recipient.address) for recipient in envelope.recipients)}"]
     if slip.failing is not None:
         since = datetime.fromtimestamp(slip.failing).isoformat(sep=" ", timespec="minutes")

@@ -9,7 +9,7 @@ Times to release at are those of the system's clock: set forward, it releases le
 Pauses between tries are measured with one that nobody sets.
 
 What the envelopes say is in memory only while somebody tries: for a thousand recipients it may be a megabyte, and
-anybody who may send can have ten thousand such letters held.
+each who may send can have a thousand such letters held.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from mailbe.durable import ABREAST, trouble
-from mailbe.held import Damaged, Held, Letter, Slip, Stamps
+from mailbe.held import Held, Letter, Stamps
 from mailbe.interfaces import OffReactor
 from mailbe.listing import moment, unchanged
 from mailbe.release import Release
+from mailbe.slip import Damaged, Slip
 
 EVERY = 1.0  # seconds
 PAUSES = (300.0, 600.0, 1200.0, 2400.0)  # seconds between the first tries
@@ -80,6 +81,7 @@ class Holder:
         self._entries: list[Entry] = []  # by the time of their release
         self._stamps: Stamps | None = None  # the folders' times of change, when somebody last looked
         self._seen = (0, 0)  # and the moment
+        self._known: set[str] = set()  # the ids of all that lay there then, whether or not it could be read
         self._was_there = False  # whether what is new to us has come since we are here
         self._complaints: set[str] = set()  # what the log says already
         self._ended = False
@@ -159,6 +161,7 @@ class Holder:
         except BlockingIOError:  # one of the operator's commands has it
             return None
         try:
+            self._held.complete()
             self._stamps = stamps if self._scan() else None
         except BaseException:
             os.close(lock)
@@ -196,8 +199,9 @@ class Holder:
                 complaints.add(f"{id} cannot be released: {trouble(error)}")
                 finished = False
                 continue
-            doubtful = not self._was_there or entry is not None
+            doubtful = not self._was_there or id in self._known
             entries.append(Entry(id, letter, slip.release, len(slip.envelope.recipients), doubtful))
+        self._known = set(letters)
         self._entries = sorted(entries, key=lambda entry: (entry.release, entry.id))
         self._complain(complaints)
         self._complaints = complaints

@@ -44,6 +44,12 @@ class OverQuota(TryLater):
     logged = True  # nothing is wrong here, and it may be asked for a thousand times
 
 
+class EnoughHeld(TryLater):
+    """An account has as many letters held as it may (RFC 4865 6)."""
+
+    logged = True
+
+
 class NoSuchMailbox(Exception):
     """The domain is ours, and nobody of that name is there."""
 
@@ -269,7 +275,7 @@ class ILetter(Interface):
 
         Where its envelope has a ``release``, it is kept safely on the disk until then, and in no mailbox before.
 
-        :raises MailLoop, MailboxFull, OverQuota, TryLater: and then the letter is in no mailbox.
+        :raises EnoughHeld, MailLoop, MailboxFull, OverQuota, TryLater: and then the letter is in no mailbox.
         """
 
     def deliver_to_each() -> Awaitable[Sequence[OverQuota | None]]:
@@ -297,6 +303,12 @@ class IPostOffice(Interface):
         ``None``: it has, as nearly always. Else who awaits it knows when it ends, or by what it raises.
 
         :raises OverQuota, TryLater:
+        """
+
+    def may_hold(submitter: ISubmitter | None) -> Awaitable[None] | None:
+        """See that one more letter of ``submitter`` may be held. ``None``: it may, as with ``room``.
+
+        :raises EnoughHeld, TryLater:
         """
 
     def postmaster() -> Address:

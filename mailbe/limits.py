@@ -38,6 +38,8 @@ class Limits:
     memory: int = 64 * 1024
     """Octets of a letter that has not come to its end, or of replies that have not left, which one connection keeps
     in memory."""
+    held: int = 1000
+    """Letters of one account that are held at a time until they are to be released (RFC 4865 6)."""
 
 
 class Places:

@@ -30,8 +30,8 @@ from mailbe.accounts import directory, quotas
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.directory import ABUSE, OFFICES, POSTMASTER
 from mailbe.address import Address
+from mailbe.allowance import Allowance
 from mailbe.durable import SMALL, Draft, Parcel, Writer, trouble
-from mailbe.held import Slip
 from mailbe.interfaces import (
     Destination,
     Envelope,
@@ -48,6 +48,7 @@ from mailbe.interfaces import (
 )
 from mailbe.maildata import Maildata
 from mailbe.rooms import Limited, Rooms
+from mailbe.slip import Slip
 from mailbe.surrogate import SurrogateSize
 from mailbe.trace import MAX_HOPS, HeaderFilter, return_path
 
@@ -96,6 +97,7 @@ class PostOffice:
         domains: Sequence[str],
         writer: Writer,
         rooms: Rooms,
+        allowance: Allowance,
         *,
         separator: str = "+",
         quota: Quota = NO_QUOTA,
@@ -114,6 +116,7 @@ class PostOffice:
         self._first_domain = domains[0]
         self._domains = {directory.domain_key(domain) for domain in domains}
         self._rooms = rooms
+        self._allowance = allowance
         self._separator = separator
         self._quota = quota
         self._writer = writer
@@ -142,6 +145,9 @@ class PostOffice:
                 # Where the size is not known, one octet must fit.
                 return self._rooms.check(_limited(mailboxes), octets or 1)
         return None
+
+    def may_hold(self, submitter: ISubmitter | None) -> Awaitable[None] | None:
+        return self._allowance.check(self._sent_by(submitter))
 
     def leads_to_one(self, address: Address, account: Address) -> bool:
         """Whether letters to ``address`` reach this account, and nobody else.
@@ -181,26 +187,25 @@ class PostOffice:
         seconds, fraction = divmod(now, 1)
         number = next(self._numbers)
         id = f"{int(seconds)}.M{int(fraction * 1e6):06}P{os.getpid()}Q{number:06}R{self._run}.{self._host}"
-        waiting, slip = self._hold(id, envelope, now)
-        recipients = envelope.recipients if slip is None else ()
+        wait = None if envelope.release is None else self._hold(id, envelope, now)
+        recipients, others = (envelope.recipients, copies) if wait is None else ((), (wait.mailbox, *copies))
         draft = Draft(self._spool / id, self._memory)
-        letter = Letter(id, draft, recipients, (*waiting, *copies), self._writer, self._rooms, slip)
+        letter = Letter(id, draft, recipients, others, self._writer, self._rooms, wait)
         letter.begin(envelope.reverse_path)
         return letter
 
-    def _hold(self, id: str, envelope: Envelope, now: float) -> tuple[Mailboxes, Parcel | None]:
-        """Where a letter waits that is to be released later, and what is to be safe on the disk before it comes there.
-
-        Quotas are asked for when it is released.
-        """
-        if envelope.release is None:
-            return (), None
+    def _hold(self, id: str, envelope: Envelope, now: float) -> Wait:
+        """Quotas are asked for when it is released."""
         submitter = None if envelope.submitter is None else envelope.submitter.address
-        account = None if submitter is None else self.account(submitter)
+        account = self._sent_by(envelope.submitter)
         octets = Slip(envelope, submitter, now, account=account).encode()
         draft = Draft(self._spool / f"{id}.envelope", len(octets))
         draft.write(octets)
-        return (Mailbox(self._maildata.held_letters, None),), Parcel(draft, id, (self._maildata.held_envelopes,))
+        slip = Parcel(draft, id, (self._maildata.held_envelopes,))
+        return Wait(Mailbox(self._maildata.held_letters, None), slip, account, self._allowance)
+
+    def _sent_by(self, submitter: ISubmitter | None) -> int | None:
+        return None if submitter is None else self.account(submitter.address)
 
     def _meant(self, recipient: Address) -> Mailboxes:
         """The mailboxes of an address that is no account's."""
@@ -244,6 +249,18 @@ class PostOffice:
         return Mailbox(self._maildata.reception(resident.address), quota)
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Where a letter waits that is to be released later."""
+
+    mailbox: Mailbox
+    slip: Parcel
+    """What is to be safe on the disk before the letter has any name but its draft's."""
+    account: int | None
+    """By whose allowance it waits."""
+    allowance: Allowance
+
+
 @implementer(ILetter)
 class Letter:
     """A letter on its way into mailboxes on this machine; see ``ILetter``."""
@@ -256,18 +273,16 @@ class Letter:
         others: Mailboxes,
         writer: Writer,
         rooms: Rooms,
-        slip: Parcel | None = None,
+        wait: Wait | None = None,
     ) -> None:
-        """:param others: where it goes to beside its recipients.
-        :param slip: what is to be safe on the disk before the letter has any name but its draft's.
-        """
+        """:param others: where it goes to beside its recipients."""
         self.id = id
         self._draft = draft
         self._recipients = recipients
         self._others = others
         self._writer = writer
         self._rooms = rooms
-        self._slip = slip
+        self._wait = wait
         self._header = HeaderFilter()
         self._surrogate = SurrogateSize()
         self._failure: TryLater | None = None
@@ -333,16 +348,27 @@ class Letter:
         surrogate = self._surrogate.end()
         told = "" if surrogate is None else f",A={surrogate}"
         name = f"{self.id}{told},S={octets},W={octets}"
-        if self._slip is not None:
-            await self._writer.store(self._slip)
-        try:
-            await self._writer.store(Parcel(self._draft, name, tuple(mailbox.path for mailbox in mailboxes)))
-        except Exception:
-            if self._slip is not None:
-                self._writer.remove(self._slip)
-            raise
+        parcel = Parcel(self._draft, name, tuple(mailbox.path for mailbox in mailboxes))
+        if self._wait is not None:
+            await self._hold(parcel, self._wait)
+        else:
+            await self._writer.store(parcel)
         for mailbox, _ in _limited(mailboxes):
             self._rooms.delivered(mailbox, octets)
+
+    async def _hold(self, parcel: Parcel, wait: Wait) -> None:
+        await wait.allowance.take(self.id, wait.account)
+        try:
+            await self._writer.store(wait.slip)
+            try:
+                await self._writer.store(parcel)
+            except Exception:
+                self._writer.remove(wait.slip)
+                raise
+        except Exception:
+            wait.allowance.dropped(self.id)
+            raise
+        wait.allowance.stored(self.id)
 
     def _store(self, chunk: bytes) -> None:
         if self._failure is not None:

@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailbe.address import Address
-from mailbe.durable import Parcel, Shelved, Writer, trouble
-from mailbe.held import Letter, Slip, id_of
+from mailbe.durable import Parcel, Shelved, Writer, sync_folder, trouble
+from mailbe.held import Letter, id_of
 from mailbe.interfaces import (
     Envelope,
     NoSuchMailbox,
@@ -33,6 +33,7 @@ from mailbe.listing import scan
 from mailbe.postoffice import Mailbox, Mailboxes, PostOffice, joined
 from mailbe.reports import Fate, Reports
 from mailbe.rooms import Rooms
+from mailbe.slip import Slip
 
 DELAY = 4 * 3600.0  # seconds of failing until the sender is told
 GIVE_UP = 5 * 86400.0  # seconds of failing, RFC 5321 4.5.4.1
@@ -74,6 +75,8 @@ class Release:
         self._off_reactor = off_reactor
         self._reporting = DeferredSemaphore(REPORTS)
         self._looking: dict[Path, list[Deferred[frozenset[str]]]] = {}
+        # Where one lies, by its id, though the writer could not put it there: he takes it away when he can.
+        self._left: set[tuple[str, Path]] = set()
 
     async def attempt(self, id: str, letter: Letter, slip: Slip, now: float, *, doubtful: bool) -> Slip:
         """Deliver a letter as far as that can be done now, and tell its sender; returns what is left to do.
@@ -149,7 +152,7 @@ class Release:
         limited: list[Path] = []
         for path, quota in ((mailbox.path, mailbox.quota) for mailbox in mailboxes):
             try:
-                if doubtful and id in await self._ids(path):
+                if doubtful and (id, path) not in self._left and id in await self._ids(path):
                     continue
                 if quota is not None:
                     looking = self._rooms.check([(path, quota)], letter.octets)
@@ -164,6 +167,8 @@ class Release:
             for path in into:
                 if (why := await self._store(letter, [path])) is not None:
                     failed[path] = why
+        for path in into:
+            (self._left.add if path in failed else self._left.discard)((id, path))
         for path in limited:
             if path not in failed:
                 self._rooms.delivered(path, letter.octets)
@@ -173,8 +178,8 @@ class Release:
         return failed
 
     async def _ids(self, mailbox: Path) -> frozenset[str]:
-        """The ids of the letters in a mailbox. Who asks while somebody looks gets what he sees: of the many letters
-        that one may hold, none is put there but by its own try.
+        """The ids of the letters that are safely in a mailbox. Who asks while somebody looks gets what he sees: of the
+        many letters that one may hold, none is put there but by its own try.
 
         :raises TryLater:
         """
@@ -251,12 +256,14 @@ class Release:
 
 
 def _ids(mailbox: Path) -> frozenset[str]:
-    """The ids of the letters in ``mailbox``.
+    """The ids of the letters that are safely in ``mailbox``.
 
     :raises TryLater:
     """
     try:
         names, _ = scan(mailbox)
+        for name in ("new", "cur"):  # who linked one may have died before he did this
+            sync_folder(mailbox / name)
     except FileNotFoundError:
         return frozenset()
     except OSError as error:

@@ -27,6 +27,7 @@ from mailbe.accounts import guard
 from mailbe.accounts.checker import AT_ONCE, MD5Checker
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.terms import AccountTerms
+from mailbe.allowance import Allowance
 from mailbe.board import Board
 from mailbe.configuration import CannotStart, Configuration
 from mailbe.durable import Writer
@@ -196,19 +197,21 @@ class Serving(Service):
             self._accounts, watch, scheme=asked.scheme, off_reactor=self._hash, clock=self._reactor
         )
         rooms = Rooms(disk)
+        held = Held(self._maildata)
         office = PostOffice(
             self._maildata,
             self._accounts,
             asked.domains,
             self._writer,
             rooms,
+            Allowance(held, asked.limits.held, disk, self._reactor.seconds),
             separator=asked.separator,
             quota=asked.quota,
             memory=asked.limits.memory,
         )
         reports = Reports(office, asked.domains[0])
         release = Release(office, rooms, self._writer, reports, disk)
-        self._holder = Holder(Held(self._maildata), release, disk, monotonic=self._reactor.seconds)
+        self._holder = Holder(held, release, disk, monotonic=self._reactor.seconds)
         portal = Portal(Realm(self._maildata, Maildrops(disk), terms, office, disk), [self._checker])
         harvest = Harvest(self._reactor)
         journal = Journal(self._reactor)

@@ -78,6 +78,7 @@ LIMITS = {
             ("max-recipients", 100, "So many recipients of a letter are taken"),
             ("max-size", 1, "The largest letter that is taken, in octets"),
             ("max-memory", 4096, "So many octets of a letter, or of replies, a connection keeps in memory"),
+            ("max-held", 1, "So many letters of an account are held at a time, until they are to be released"),
         ),
         strict=True,
     )

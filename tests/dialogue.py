@@ -57,7 +57,7 @@ UTF8_LETTER = "Subject: Été\r\nX-Note: né\r\n\r\né\r\n".encode()
 LIMITS = {
     "small": Limits(size=100),
     "patient": Limits(letter_seconds=1_000_000),
-    "strict": Limits(errors=3, idle_commands=5, logins=2, letter_seconds=1000, recipients=2),
+    "strict": Limits(errors=3, idle_commands=5, logins=2, letter_seconds=1000, recipients=2, held=1),
 }
 ALIASES = {
     "aliases": {
@@ -140,6 +140,7 @@ class Stage:
         self._office = FakePostOffice(self.world)
         tls = FakeTls() if self.words & {"tls", "implicit"} else None
         self.limits = next((limits for word, limits in LIMITS.items() if word in self.words), Limits())
+        self.world.most_held = self.limits.held
         places, turns = Places(self.limits, 100), Turns(self.clock)
         self.listener = Listener(
             self._begin, self.clock, self.limits, places, turns, tls, implicit_tls="implicit" in self.words

@@ -25,6 +25,7 @@ from mailbe.interfaces import (
     BadName,
     BadNewPassword,
     Destination,
+    EnoughHeld,
     Envelope,
     IDesk,
     ILetter,
@@ -101,6 +102,8 @@ class World:
         self.numbers = 0
         self.held: list[tuple[float, bytes]] = []
         """The letters that are kept back, and until when."""
+        self.most_held = 1000
+        """So many may be."""
         self.terms: dict[str, Terms] = {}
         """Of whom they are not the ordinary ones."""
         self.fetched: dict[Drop, float] = {}
@@ -169,6 +172,14 @@ class FakePostOffice:
         await self._world.pace.wait()
         check_room(destination, octets or 1)
 
+    def may_hold(self, submitter: ISubmitter | None) -> Awaitable[None] | None:
+        return self._count_held()
+
+    async def _count_held(self) -> None:
+        await self._world.pace.wait()
+        if len(self._world.held) >= self._world.most_held:
+            raise EnoughHeld
+
     def postmaster(self) -> Address:
         return Address("postmaster", "localhost")
 
@@ -206,6 +217,8 @@ class FakeLetter:
         drops = self._drops(self._envelope.recipients if release is None else [])
         check_room(drops.items(), len(content))
         if release is not None:
+            if len(self._world.held) >= self._world.most_held:
+                raise EnoughHeld
             self._world.held.append((release, content))
         self._put_into(drops, content)
 

@@ -11,8 +11,11 @@ from twisted.internet.task import Clock
 
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
+from mailbe.allowance import Allowance
 from mailbe.durable import Parcel, Writer
+from mailbe.held import Held
 from mailbe.interfaces import IPostOffice, ISubmitter, Recipient
+from mailbe.limits import Limits
 from mailbe.maildata import Maildata
 from mailbe.postoffice import PostOffice
 from mailbe.rooms import Rooms
@@ -59,11 +62,14 @@ class Office:
         self.monotonic = Clock()
         self.office = self.restart()
 
-    def restart(self, **options: Any) -> PostOffice:
+    def restart(self, *, most_held: int = Limits().held, **options: Any) -> PostOffice:
         """The post office as another process has it, or this one after a restart, with other options."""
         settings: dict[str, Any] = {"domains": ["localhost", "Example.ORG"], "now": self.clock.seconds, **options}
         rooms = Rooms(at_once, self.monotonic.seconds)
-        return PostOffice(self.maildata, self.accounts, writer=self.writer, rooms=rooms, **settings)
+        allowance = Allowance(Held(self.maildata), most_held, at_once, self.monotonic.seconds)
+        return PostOffice(
+            self.maildata, self.accounts, writer=self.writer, rooms=rooms, allowance=allowance, **settings
+        )
 
     def files(self) -> list[str]:
         """All files below reception, envoi and spool, by path."""

@@ -14,6 +14,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailbe import cli, listening
@@ -21,10 +22,12 @@ from mailbe.accounts import database, invitations, schemes, scram
 from mailbe.accounts.database import Accounts
 from mailbe.accounts.guard import Guard, Locked
 from mailbe.address import Address
+from mailbe.held import Held
+from mailbe.interfaces import Envelope
 from mailbe.maildata import Maildata
+from tests.storage import ALICE, BOB, Office, reached
 
 CHECKOUT = Path(__file__).parent.parent
-ALICE = Address("alice", "localhost")
 EMPTY = "0 letters, 0 octets"
 MD5_PASSWORD = "5f4dcc3b5aa765d61d8327deb882cf99"  # of "password"
 
@@ -647,6 +650,52 @@ class Removing(CommandCase):
 
     def test_an_account_that_is_not_there_is_refused(self):
         self.assertEqual(self.refused("remove", "bob@localhost"), "there is no account bob@localhost")
+
+
+class RemovingSenders(CommandCase):
+    """What an account has sent for later goes out though the account is removed; that is told."""
+
+    def setUp(self):
+        super().setUp()
+        self.stage = Office(self.root)
+        self.addCleanup(self.stage.accounts.close)
+
+    def hold(self, count, sender=ALICE):
+        office = self.stage.restart()
+        submitter, release = office.submitter(sender), time.time() + 3600
+        for _ in range(count):
+            envelope = Envelope(None, submitter, recipients=reached(office, sender), release=release)
+            self.successResultOf(Deferred.fromCoroutine(office.letter(envelope).deliver()))
+
+    def removed(self, name):
+        return self.done("remove", f"{name}@localhost").splitlines()[1:]
+
+    def test_it_is_told_how_many_there_are_and_what_to_do(self):
+        self.hold(2)
+        self.hold(1, BOB)
+        remedy = "all the same; mailbe held list tells which, mailbe held remove ID deletes one"
+        self.assertEqual(self.removed("alice"), [f"2 letters that it sent are held, and go out {remedy}"])
+        self.assertEqual(self.removed("bob"), [f"1 letter that it sent is held, and goes out {remedy}"])
+        self.stage.accounts.add(ALICE, "{MD5}" + "0" * 32)
+        self.assertEqual(self.removed("alice"), [])  # these are another's
+
+    def test_where_there_is_none_nothing_is_told(self):
+        self.assertEqual(self.removed("alice"), [])
+        self.hold(1, BOB)
+        held = Held(self.maildata)
+        held.remove(held.scan()[0])
+        self.assertEqual(self.removed("bob"), [])
+
+    def test_a_folder_that_is_missing_is_told_with_the_remedy(self):
+        self.hold(1)
+        (self.maildata.held_letters / "cur").rmdir()
+        self.kind = "held"
+        self.assertRegex(self.refused("list"), r"^\S+/held/letters/cur is missing; the server makes it when it starts$")
+
+    def test_the_list_tells_by_whom_a_letter_is_that_has_another_sender(self):
+        self.hold(1)
+        self.kind = "held"
+        self.assertRegex(self.done("list"), "\tfrom <> by alice@localhost\tto alice@localhost\n$")
 
 
 class Importing(CommandCase):

@@ -58,20 +58,23 @@ MAY_IMPORT = {
     "maildir": STORE | {"letterfile", "listing"},
     "accounts": STORE | {"accounts", "listening"},
     "rooms": STORE | {"letterfile", "listing"},
-    "held": STORE | {"letterfile", "listing"},
-    "postoffice": STORE | {"accounts", "held", "rooms"},
+    "slip": SEAMS,
+    "held": STORE | {"letterfile", "listing", "slip"},
+    "allowance": STORE | {"held", "rooms"},
+    "postoffice": STORE | {"accounts", "allowance", "rooms", "slip"},
     "tls": STORE | {"tls"},
     "realm": STORE | {"accounts", "maildir", "postoffice"},
     "expiry": STORE | {"accounts"},
     "reports": SEAMS,
-    "release": STORE | {"held", "letterfile", "listing", "postoffice", "reports", "rooms"},
-    "holding": STORE | {"held", "listing", "release"},
+    "release": STORE | {"held", "letterfile", "listing", "postoffice", "reports", "rooms", "slip"},
+    "holding": STORE | {"held", "listing", "release", "slip"},
     "configuration": STORE | {"accounts", "limits"},
     "listening": set(),
     "opening": STORE | {"accounts", "configuration", "listening", "tls"},
     "web": SEAMS | {"autoconfig", "limits", "listening", "web"},
     "service": TALK
     | STORE
+    | {"allowance"}
     | {"journal", "proxied", "transport", "smtp", "pop3", "maildir", "accounts", "postoffice", "realm", "rooms", "tls"}
     | {"board", "configuration", "expiry", "held", "holding", "listening", "opening", "release", "reports", "web"},
     "crew": {"board", "configuration"},
@@ -87,7 +90,7 @@ MAY_IMPORT = {
     # A program of its own, which needs no more of the house than what an address is and how dots are stuffed.
     "client": GROUND | {"listening"},
     "conform": GROUND,
-    "held_options": STORE | {"accounts", "held"},
+    "held_options": STORE | {"accounts", "held", "slip"},
     "cli": SEAMS | {"accounts", "announce", "client", "conform", "held_options", "maildata", "rooms", "torture"},
     "__init__": set(),
 }

@@ -14,21 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import given
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe import durable, holding
+from mailbe import allowance, durable, holding
 from mailbe import release as release_module
 from mailbe.accounts import database, directory, quotas
 from mailbe.address import Address
-from mailbe.held import Damaged, Held, Slip
+from mailbe.allowance import Allowance
+from mailbe.durable import Parcel
+from mailbe.held import Held
 from mailbe.holding import Entry, Holder
-from mailbe.interfaces import Deadline, Envelope, MailboxFull, Recipient
+from mailbe.interfaces import Deadline, EnoughHeld, Envelope, ILetter, MailboxFull, Recipient, TryLater
+from mailbe.postoffice import PostOffice
 from mailbe.release import DELAY, GIVE_UP, LAST_RESORT, Release
 from mailbe.reports import Fate, Reports
 from mailbe.rooms import Rooms
+from mailbe.slip import HEAD, Damaged, Slip
 from tests.storage import ALICE, BOB, Office, at_once, reached
 from tests.test_address import locals_
 
@@ -360,6 +364,50 @@ class Crashes(HoldingCase):
             self.look()
             self.assertEqual((self.got(), self.waiting), ([], []))
 
+    def test_a_backup_without_empty_folders_holds_all(self) -> None:
+        """So does a making of them that was cut short."""
+        self.hold(seconds=10)
+        for folders in (
+            ["letters/cur"],
+            ["envelopes/cur"],
+            [f"{box}/{name}" for box in ("letters", "envelopes") for name in ("cur", "tmp")],
+        ):
+            id = self.hold(BOB, seconds=10)
+            for folder in folders:
+                (self.maildata.held / folder).rmdir()
+            self.restart()
+            with capturedLogs() as logged:
+                self.pass_(10)
+            self.assertEqual(list(map(formatEvent, logged)), [])
+            self.assertIn(id, self.got())
+            self.assertEqual(self.waiting, [])
+
+    def test_what_was_linked_and_not_synced_is_on_the_disk_before_it_is_removed(self) -> None:
+        id = self.hold(seconds=10)
+        mailbox = self.maildata.reception(BOB)
+        durable.make_mailbox(mailbox)
+        letter = self.letter(id)
+        os.link(letter, mailbox / "new" / letter.name)
+        self.clock.advance(10)
+        self.restart()
+        done: list[tuple[str, Path]] = []
+        fsync, unlink = os.fsync, Path.unlink
+
+        def synced(descriptor: int) -> None:
+            done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))  # noqa: PTH115
+            fsync(descriptor)
+
+        def unlinked(path: Path, **options: Any) -> None:
+            done.append(("unlink", path.absolute()))
+            unlink(path, **options)
+
+        self.patch(os, "fsync", synced)
+        self.patch(Path, "unlink", unlinked)
+        self.look()
+        before = done[: done.index(("unlink", letter.absolute()))]
+        self.assertLessEqual({("sync", mailbox.absolute() / name) for name in ("new", "cur")}, set(before))
+        self.assertEqual((self.got(), self.waiting), ([id], []))
+
     def test_at_every_call_to_the_disk(self) -> None:
         """A crash before each of them, whichever it is: the letter comes once, and nothing is left."""
         self.hold(seconds=10)
@@ -660,6 +708,24 @@ class Patience(HoldingCase):
         self.pass_(HOUR)
         self.assertEqual((self.got(ALICE), self.waiting), ([broken], []))
 
+    def test_what_could_not_be_read_for_a_while_is_looked_for_in_its_mailboxes(self) -> None:
+        id = self.hold(ALICE, seconds=10)
+        broken = self.patch(self.told, "send", lambda *_: 1 / 0)
+        self.pass_(10)
+        self.flushLoggedErrors(ZeroDivisionError)
+        broken.restore()
+        [letter] = self.maildata.reception(ALICE).glob("new/*")
+        letter.rename(letter.parent.with_name("cur") / f"{letter.name}:2,S")  # she has read it
+        envelope = self.held.envelope(id)
+        whole = envelope.read_bytes()
+        envelope.unlink()
+        envelope.touch()
+        with capturedLogs():
+            self.pass_(1)
+        envelope.write_bytes(whole)
+        self.pass_(HOUR)
+        self.assertEqual((self.got(ALICE), self.waiting), ([id], []))
+
     def test_what_cannot_be_taken_away_is_not_delivered_again(self) -> None:
         id = self.hold(seconds=10)
 
@@ -677,6 +743,39 @@ class Patience(HoldingCase):
         patched.restore()
         self.pass_(HOUR)
         self.assertEqual((self.got(), self.waiting, len(self.told.all)), ([], [], 1))
+
+    def test_what_is_to_be_taken_back_and_cannot_be_does_not_count_as_delivered(self) -> None:
+        self.look()
+        id = self.hold(seconds=10)
+        durable.make_mailbox(self.maildata.reception(BOB))
+        self.stage.writer._made.add(self.maildata.reception(BOB))
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EROFS, "Read-only file system", "here")
+
+        patches = [self.patch(os, "fsync", broken), self.patch(Path, "unlink", broken)]
+        with capturedLogs():
+            self.pass_(10)
+        for patch in patches:
+            patch.restore()
+        self.assertEqual((self.got(), self.ids(self.maildata.held_letters)), ([id], [id]))
+        self.pass_(HOUR)
+        other = self.hold(seconds=1)  # with each letter, what is left is taken away
+        self.pass_(HOUR)
+        self.assertEqual((self.got(), self.waiting), ([id, other], []))
+
+    def test_whose_envelope_somebody_takes_away_keeps_nobody_else(self) -> None:
+        taken, other = self.hold(seconds=10), self.hold(seconds=10)
+        real = self.held.remove
+
+        def remove(ids: Iterable[str]) -> None:
+            self.held.envelope(taken).unlink(missing_ok=True)
+            real(ids)
+
+        self.patch(self.held, "remove", remove)
+        with capturedLogs():
+            self.pass_(10)
+        self.assertEqual((self.got(), self.ids(self.maildata.held_letters)), ([taken, other], [taken]))
 
     def test_nor_does_another_wait_for_that(self) -> None:
         id, other = self.hold(seconds=10), self.hold(seconds=20)
@@ -912,6 +1011,200 @@ class Taking(HoldingCase):
         self.assertEqual(
             [path for path in self.maildata.root.rglob("*") if path.is_file() and "sqlite" not in path.name], []
         )
+
+
+class Allowances(HoldingCase):
+    """RFC 4865 6: an account may have so many letters held, and no more."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.holder = self.begin(most_held=3)
+
+    def begin_letter(self, sender: Address = ALICE, office: PostOffice | None = None) -> ILetter:
+        """A letter that has come, and is to be delivered."""
+        office = office or self.office
+        recipients = reached(office, BOB)
+        release = self.clock.seconds() + HOUR
+        return office.letter(Envelope(sender, office.submitter(sender), recipients=recipients, release=release))
+
+    def deliver(self, letter: ILetter) -> Deferred[None]:
+        return Deferred.fromCoroutine(letter.deliver())
+
+    def take(self, sender: Address = ALICE, office: PostOffice | None = None) -> bool:
+        """Send one more; whether it is held. Of the disk or of its being asked before nothing is different then."""
+        before = self.stage.files(), self.waiting
+        done = self.deliver(self.begin_letter(sender, office))
+        if done.called and done.result is None:
+            return True
+        self.failureResultOf(done, EnoughHeld)
+        self.assertEqual((self.stage.files(), self.waiting), before)
+        return False
+
+    def may(self, sender: Address = ALICE) -> bool:
+        """What MAIL is told."""
+
+        async def ask() -> None:
+            if (looking := self.office.may_hold(self.office.submitter(sender))) is not None:
+                await looking
+
+        asked = Deferred.fromCoroutine(ask())
+        if asked.called and asked.result is None:
+            return True
+        self.failureResultOf(asked, EnoughHeld)
+        return False
+
+    def test_so_many_are_held_and_of_nobody_else_fewer(self) -> None:
+        self.assertEqual([(self.may(), self.take()) for _ in range(5)], [(True, True)] * 3 + [(False, False)] * 2)
+        self.assertTrue(self.may(BOB) and self.take(BOB))
+        self.pass_(1)
+        self.assertEqual((self.may(), self.take(), len(self.waiting)), (False, False, 4))
+
+    def test_over_restarts_too(self) -> None:
+        self.assertEqual([self.take() for _ in range(4)], [True, True, True, False])
+        self.holder = self.begin(most_held=4)
+        self.assertEqual([(self.may(), self.take()) for _ in range(2)], [(True, True), (False, False)])
+        self.holder = self.begin(most_held=2)
+        self.assertEqual((self.may(), self.take(), len(self.waiting)), (False, False, 4))
+
+    def test_what_is_released_or_removed_makes_room_within_a_second(self) -> None:
+        for _ in range(3):
+            self.hold(seconds=10)
+        self.pass_(10)
+        self.assertEqual([self.take() for _ in range(4)], [True, True, True, False])
+        self.held.remove(self.waiting[:2])
+        self.pass_(1)
+        self.assertEqual([self.take() for _ in range(3)], [True, True, False])
+
+    def test_nobody_comes_in_between_however_many_are_asked_at_once(self) -> None:
+        letters = [self.begin_letter() for _ in range(5)]
+        self.assertTrue(all(self.may() for _ in letters))
+        stored: list[tuple[Parcel, Deferred[None]]] = []
+        real = self.stage.writer.store
+
+        def later(parcel: Parcel) -> Deferred[None]:
+            stored.append((parcel, Deferred()))
+            return stored[-1][1]
+
+        self.patch(self.stage.writer, "store", later)
+        delivered = [self.deliver(letter) for letter in letters]
+        for refused in delivered[3:]:
+            self.failureResultOf(refused, EnoughHeld)
+        self.pass_(2)  # who looks sees none of them
+        self.assertFalse(self.may())
+        while stored:
+            parcel, done = stored.pop(0)
+            real(parcel).chainDeferred(done)
+        for one in delivered[:3]:
+            self.successResultOf(one)
+        self.assertEqual((len(self.waiting), self.may()), (3, False))
+
+    def test_what_comes_to_the_disk_while_somebody_looks_counts(self) -> None:
+        looks: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+        def slowly(work: Callable[[], Any]) -> Deferred[Any]:
+            looks.append((work, Deferred()))
+            return looks[-1][1]
+
+        own = Allowance(self.held, 3, slowly, self.stage.monotonic.seconds)
+        first = Deferred.fromCoroutine(own.take("a", 1))
+        work, done = looks.pop()
+        done.callback(work())
+        self.successResultOf(first)
+        self.stage.monotonic.advance(2)
+        second, third, fourth, other = (
+            Deferred.fromCoroutine(own.take(id, account)) for id, account in (("b", 1), ("c", 1), ("d", 1), ("e", 2))
+        )
+        [(work, done)] = looks  # one look for all
+        seen = work()
+        own.stored("a")
+        done.callback(seen)
+        for taken in (second, third, other):
+            self.successResultOf(taken)
+        self.failureResultOf(fourth, EnoughHeld)
+        own.dropped("b")
+        self.successResultOf(Deferred.fromCoroutine(own.take("f", 1)))
+
+    def test_what_is_refused_for_other_reasons_does_not_count(self) -> None:
+        self.assertTrue(self.may())
+        for step in range(2):
+            real = self.stage.writer.store
+            calls = iter(range(step))
+
+            def full(parcel: Parcel, real: Any = real, calls: Any = calls) -> Deferred[None]:
+                return real(parcel) if next(calls, None) is not None else fail(MailboxFull("full"))
+
+            patched = self.patch(self.stage.writer, "store", full)
+            for _ in range(5):
+                self.failureResultOf(self.deliver(self.begin_letter()), MailboxFull)
+            patched.restore()
+        self.assertEqual([self.take() for _ in range(4)], [True, True, True, False])
+
+    def test_another_process_hears_of_it_within_a_second(self) -> None:
+        other = self.stage.restart(most_held=3)
+        self.assertEqual([self.take(office=other), self.take(), self.take()], [True, True, True])
+        self.stage.monotonic.advance(1)
+        self.assertEqual((self.take(), self.take(office=other)), (False, False))
+
+    def test_a_name_that_another_has_now_comes_without_his_letters(self) -> None:
+        self.assertEqual([self.take() for _ in range(4)], [True, True, True, False])
+        self.stage.accounts.remove(ALICE)
+        self.stage.accounts.add(ALICE, "{MD5}" + "0" * 32)
+        self.stage.monotonic.advance(1)
+        self.assertEqual([self.take() for _ in range(4)], [True, True, True, False])
+
+    def test_a_letter_that_waits_is_read_once_and_not_all_of_it(self) -> None:
+        reads: list[int] = []
+        real = Held._read
+
+        def counted(held: Held, id: str, octets: int) -> bytes:
+            reads.append(octets)
+            return real(held, id, octets)
+
+        for _ in range(2):
+            self.take()
+        self.patch(Held, "_read", counted)
+        own = Allowance(self.held, 3, at_once, self.stage.monotonic.seconds)
+        for _ in range(3):
+            self.successResultOf(Deferred.fromCoroutine(own._look_first(1)))
+        self.assertEqual(reads, [HEAD, HEAD])
+
+    def test_an_envelope_that_was_mended_by_hand_counts_and_a_damaged_one_does_not(self) -> None:
+        for _ in range(3):
+            self.take()
+        for id, text in zip(self.waiting, ("{}", "", None), strict=True):
+            envelope = self.held.envelope(id)
+            if text is None:
+                text = json.dumps(dict(sorted(json.loads(envelope.read_bytes()).items(), reverse=True)))
+            envelope.write_text(text)
+        self.holder = self.begin(most_held=2)
+        self.assertEqual([self.take(), self.take()], [True, False])
+
+    def test_one_that_is_no_file_or_may_not_be_read_keeps_nobody_waiting(self) -> None:
+        for _ in range(3):
+            self.take()
+        for id, make in zip(self.waiting, (Path.mkdir, lambda path: path.symlink_to(path), os.mkfifo), strict=True):
+            self.held.envelope(id).unlink()
+            make(self.held.envelope(id))
+        self.holder = self.begin(most_held=1)
+        self.assertTrue(self.may())
+
+    def test_where_it_cannot_be_seen_he_is_to_try_later(self) -> None:
+        self.take()
+        self.stage.monotonic.advance(1)
+        (self.maildata.held_envelopes / "new").rename(self.maildata.held / "away")
+        (self.maildata.held_envelopes / "new").write_bytes(b"")
+        error = self.failureResultOf(self.deliver(self.begin_letter()), TryLater).value
+        self.assertRegex(str(error), r"held/envelopes/new: Not a directory$")
+        (self.maildata.held_envelopes / "new").unlink()
+        (self.maildata.held / "away").rename(self.maildata.held_envelopes / "new")
+        self.assertEqual([self.take() for _ in range(3)], [True, True, False])
+
+    def test_a_look_that_took_long_is_believed_for_longer(self) -> None:
+        self.patch(allowance, "REST", 1e9)
+        self.take()
+        self.patch(Held, "accounts", lambda *_: self.fail("somebody looks"))
+        self.stage.monotonic.advance(1)
+        self.assertEqual([self.take() for _ in range(3)], [True, True, False])
 
 
 class Ends(HoldingCase):

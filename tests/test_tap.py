@@ -63,7 +63,8 @@ class Parsing(OptionsCase):
             *("--password-scheme", "argon2id", "--max-size", "1000", "--wrong-passwords", "5", "--lock-seconds", "60"),
             *("--max-connections", "9", "--max-errors", "8", "--max-logins", "7", "--letter-seconds", "6"),
             *("--max-connections-per-address", "5", "--max-recipients", "400", "--max-idle-commands", "3"),
-            *("--max-memory", "5000", "--workers", "4", "--lmtp", "tcp:24", "--lmtp-from", "192.0.2.0/24"),
+            *("--max-memory", "5000", "--max-held", "50", "--workers", "4"),
+            *("--lmtp", "tcp:24", "--lmtp-from", "192.0.2.0/24"),
             *("--smtp", "haproxy:tcp:26", "--proxy-from", "10.0.0.1", "--proxy-from", "2001:db8::/32"),
             *("--http", "tcp:443", "--registration", "invitation"),
             *("--expire", "30", "--login-delay", "60"),
@@ -80,7 +81,7 @@ class Parsing(OptionsCase):
         self.assertEqual(list(configuration.proxy_from), [network("10.0.0.1"), network("2001:db8::/32")])
         self.assertEqual((configuration.certificate, configuration.key), (Path("/c.pem"), Path("/k.pem")))
         self.assertEqual(configuration.endpoints, endpoints)
-        self.assertEqual(configuration.limits, Limits(9, 5, 8, 3, 7, 6, 400, 1000, 5000))
+        self.assertEqual(configuration.limits, Limits(9, 5, 8, 3, 7, 6, 400, 1000, 5000, 50))
         self.assertEqual((configuration.scheme, configuration.workers), ("ARGON2ID", 4))
         self.assertEqual(configuration.terms, Terms(days=30, delay=60))
         self.assertEqual((configuration.classic, configuration.allow_md5, configuration.strong), (True, True, True))
@@ -124,6 +125,7 @@ class Parsing(OptionsCase):
             (["--max-connections", "0"], "--max-connections"),
             (["--max-connections-per-address", "-1"], "--max-connections-per-address"),
             (["--max-recipients", "99"], "--max-recipients"),
+            (["--max-held", "0"], "--max-held"),
             (["--http", "nonsense"], "--http"),
             (["--registration", "maybe", "--http", "tcp:2080"], "--registration"),
             (["--registration", "open"], "--http"),

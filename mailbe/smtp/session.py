@@ -20,6 +20,7 @@ from mailbe.address import Address
 from mailbe.conversation import Conversation
 from mailbe.dots import DotReader
 from mailbe.interfaces import (
+    EnoughHeld,
     Envelope,
     ILetter,
     IPostOffice,
@@ -85,6 +86,7 @@ class Session:
         NoSuchMailbox: replace(reply(550, "5.1.1 nobody of that name is here"), error=False),
         RelayDenied: reply(550, "5.7.1 mail is not passed on to other hosts"),
         MailLoop: reply(554, "5.4.6 the letter has been through too many hosts; it goes round in a loop"),
+        EnoughHeld: reply(452, "4.3.1 as many letters of yours are held as may be; try again later"),
         OverQuota: reply(452, "4.2.2 the mailbox is full; try again later"),
         MailboxFull: reply(452, "4.3.1 there is no room for the letter now; try again later"),
         TryLater: reply(451, "4.3.0 the letter cannot be stored now; try again later"),
@@ -214,7 +216,7 @@ class Session:
         self.submitter = cast(ISubmitter, submitter)
         return reply(235, "2.7.0 welcome")
 
-    def mail(self, reverse_path: Address | None, asked: Asked) -> Reply:
+    def mail(self, reverse_path: Address | None, asked: Asked) -> Reply | Coroutine[Any, Any, Reply | None]:
         """Begin a letter: from whom, and how large it will be, if that is known."""
         if asked.needs:
             self._see_that_are_offered(asked.needs)
@@ -223,9 +225,9 @@ class Session:
         envelope = Envelope(reverse_path, self._sender(reverse_path), asked.size)
         if asked.needs:
             asked.extend(envelope, self._now())
-        self.envelope = envelope
-        self.asked = asked
-        return SENDER_OK
+        if envelope.release is not None:
+            return self._begin_if_it_may_be_held(envelope, asked)
+        return self._begin(envelope, asked)
 
     def rcpt(self, forward_path: Address | None, wanted: Wanted) -> Reply | Coroutine[Any, Any, Reply | None]:
         """One more whom the letter goes to."""
@@ -419,6 +421,20 @@ class Session:
         deadline = envelope.deadline
         if deadline is not None and deadline.give_up and self._now() > deadline.until:
             raise Refusal(554, "5.4.7 the time for the letter's delivery is over")
+
+    def _begin(self, envelope: Envelope, asked: Asked) -> Reply:
+        self.envelope = envelope
+        self.asked = asked
+        return SENDER_OK
+
+    async def _begin_if_it_may_be_held(self, envelope: Envelope, asked: Asked) -> Reply:
+        try:
+            if (looking := self._office.may_hold(envelope.submitter)) is not None:
+                await looking
+        except EnoughHeld:
+            # RFC 5321 4.1.1.11: a parameter that cannot be accommodated now; without it the letter would be taken.
+            raise Refusal(455, "4.3.1 as many letters of yours are held as may be; send it without, or later") from None
+        return self._begin(envelope, asked)
 
     async def _take_when_there_is_room(self, room: Awaitable[None], envelope: Envelope, recipient: Recipient) -> Reply:
         await room

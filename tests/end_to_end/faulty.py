@@ -22,9 +22,10 @@ from twisted.scripts.twistd import run
 
 from mailbe import durable, maildir, release
 from mailbe.durable import Draft, Parcel, Writer, make_mailbox
-from mailbe.held import Held, Letter, Slip
+from mailbe.held import Held, Letter
 from mailbe.maildata import Maildata
 from mailbe.maildir import Maildrop
+from mailbe.slip import Slip
 
 FAULTS: dict[str, Callable[[], None]] = {}
 

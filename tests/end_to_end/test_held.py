@@ -8,10 +8,12 @@ import re
 import signal
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
-from mailbe.held import Held, Slip
+from mailbe.held import Held
 from mailbe.maildata import Maildata
+from mailbe.slip import Slip
 from mailbe.torture.forgetful import Rule
 from tests.end_to_end.letters import fetch, letter, sender
 from tests.end_to_end.server import ALICE, BOB, EndToEndTestCase, Server, eventually, mailbe, manage
@@ -173,6 +175,53 @@ class ReportTests(HeldTestCase):
             "Subject: see you",
         ):
             self.assertIn(line, report)
+
+
+class AllowanceTests(HeldTestCase):
+    """RFC 4865 6: an account may have so many letters held."""
+
+    def send_at_once(self, server: Server, *senders: str) -> list[bytes]:
+        """Send letters for later, of which none comes before all others have got to DATA; returns the last replies."""
+        with ExitStack() as stack:
+            sessions = [stack.enter_context(sender(server.submission, each)) for each in senders]
+            for each, smtp in zip(senders, sessions, strict=True):
+                self.assertEqual(smtp.mail(each, ["HOLDFOR=3600"])[0], 250)
+                self.assertEqual(smtp.rcpt(BOB)[0], 250)
+            replies = [smtp.data(letter(ALICE, [BOB], "x")) for smtp in sessions]
+        return [b"%d %b" % (code, text[:6]) for code, text in replies]
+
+    def test_who_has_enough_is_told_at_mail_or_behind_the_letter_and_over_a_kill(self) -> None:
+        server = self.serve("--max-held", "3")
+        hold(server, 3600)
+        replies = self.send_at_once(server, *[ALICE] * 4, BOB)
+        self.assertEqual(replies, [b"250 2.0.0 "] * 2 + [b"452 4.3.1 "] * 2 + [b"250 2.0.0 "])
+        for killed in (False, True):
+            if killed:
+                server.kill()
+                server.start()
+            with sender(server.submission, ALICE) as smtp:
+                code, text = smtp.mail(ALICE, ["HOLDFOR=3600"])
+                self.assertEqual((code, text[:6]), (455, b"4.3.1 "))
+                self.assertEqual(smtp.mail(ALICE)[0], 250)
+        self.assertEqual((len(self.slips(server)), len(server.letters("envoi", ALICE))), (4, 3))
+
+        mailbe("--maildata", str(server.maildata), "held", "remove", next(iter(self.slips(server))))
+
+        def may_again() -> bool:
+            with sender(server.submission, ALICE) as smtp:
+                return smtp.mail(ALICE, ["HOLDFOR=3600"])[0] == 250
+
+        eventually(may_again, "there is room again")
+
+    def test_of_several_processes_each_hears_of_what_the_others_hold(self) -> None:
+        server = self.serve("--max-held", "3", "--workers", "3")
+        hold(server, 3600, count=3)
+
+        def refused() -> bool:
+            with sender(server.submission, ALICE) as smtp:
+                return smtp.mail(ALICE, ["HOLDFOR=3600"])[0] == 455
+
+        eventually(lambda: all(refused() for _ in range(9)), "whoever is asked refuses more")
 
 
 class CommandTests(HeldTestCase):

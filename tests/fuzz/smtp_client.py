@@ -12,7 +12,7 @@ from tests.fuzz.clients import Client
 from tests.fuzz.ledger import LETTER, RESPONSE, Broken, Exchange, SmtpLedger, Turn
 from tests.fuzz.speech import PASSWORDS
 
-PUT_OFF = {"451", "452", "454"}
+PUT_OFF = {"451", "452", "454", "455"}
 
 
 @dataclass
