@@ -21,13 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers.base import certificate, free_port, greets, program
-from bench.peers.dovecot import nobody
-from tests.end_to_end.server import ALICE, PASSWORDS, Server, environment, eventually, user
+from bench.peers.base import PASSWORD, certificate, free_port, greets, program
+from bench.peers.dovecot import nobody, write_settings
+from tests.end_to_end.server import ALICE, PROTOCOLS, Server, environment, eventually, user
 
 DOMAIN = "conform.test"
-PASSWORD = PASSWORDS[ALICE]
-PORTS = ("smtp", "submission", "submissions", "pop3", "pop3s")
 START_SECONDS = 30
 EXTENSIONS = (  # noqa: SIM905 (read as people write them)
     "PIPELINING SIZE 8BITMIME ENHANCEDSTATUSCODES STARTTLS AUTH SMTPUTF8 CHUNKING BINARYMIME DSN LIMITS REQUIRETLS "
@@ -40,34 +38,15 @@ RULE = ("level", "section", "rule")
 # The table compares features. What touches the safety of a server, its operator is told by the command itself.
 ABOUT_SAFETY = re.compile("does-not-end|is-not-obeyed|forgets|relayed|asks-for-a-log-in")
 
+# What it shares with the benchmark's comes before these lines, and the last one of a name counts.
 DOVECOT = """\
-base_dir = {folder}/run
-state_dir = {folder}/run
-log_path = {folder}/dovecot.log
 protocols = pop3
-listen = 127.0.0.1
 ssl = yes
 ssl_cert = <{chain}
 ssl_key = <{key}
+disable_plaintext_auth = yes
 auth_mechanisms = plain login
-default_internal_user = dovecot
-default_login_user = dovenull
-first_valid_uid = 1
-mail_location = maildir:{folder}/mail/alice
-passdb {{
-  driver = static
-  args = password={password}
-}}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={folder}/home
-}}
-service stats {{
-  chroot =
-}}
-service anvil {{
-  chroot =
-}}
+mail_location = maildir:{mail}/alice
 service pop3-login {{
   chroot =
   inet_listener pop3 {{
@@ -79,7 +58,7 @@ service pop3-login {{
   }}
 }}
 service auth {{
-  unix_listener {folder}/auth {{
+  unix_listener {auth} {{
     mode = 0666
   }}
 }}
@@ -98,7 +77,7 @@ inet_interfaces = loopback-only
 inet_protocols = ipv4
 biff = no
 virtual_mailbox_domains = {domain}
-virtual_mailbox_base = {folder}/mail
+virtual_mailbox_base = {mail}
 virtual_mailbox_maps = inline:{{ {{ alice@{domain} = alice/ }}, {{ postmaster@{domain} = alice/ }} }}
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
@@ -106,7 +85,7 @@ smtpd_tls_chain_files = {key}, {chain}
 smtpd_tls_security_level = may
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
-smtpd_sasl_path = {folder}/auth
+smtpd_sasl_path = {auth}
 smtpd_tls_auth_only = yes
 """
 
@@ -132,7 +111,7 @@ def check(server, session, envelope, mechanism, data):
 
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain("{chain}", "{key}")
-handler = Mailbox("{folder}/mail/alice")
+handler = Mailbox("{mail}/alice")
 options = {{"hostname": "127.0.0.1", "enable_SMTPUTF8": True}}
 Controller(handler, port={smtp}, **options).start()
 Controller(
@@ -172,9 +151,9 @@ def postfix(folder: Path) -> Iterator[Place]:
     master = re.sub(r"^smtp +inet", f"127.0.0.1:{fields['smtp']} inet", master, flags=re.MULTILINE)
     (folder / "config" / "master.cf").write_text(master + SUBMISSION.format_map(fields))
     command = [program("postfix") or "postfix", "-c", str(folder / "config")]
-    with _dovecot(folder, fields), _running(folder, [*command, "start-fg"], fields, PORTS):
+    with _dovecot(folder, fields), _running(folder, [*command, "start-fg"], fields, PROTOCOLS):
         try:
-            yield Place({name: int(str(fields[name])) for name in PORTS}, "alice", f"alice@{DOMAIN}")
+            yield Place({name: int(str(fields[name])) for name in PROTOCOLS}, "alice", f"alice@{DOMAIN}")
         finally:
             # Its master has a session of its own.
             subprocess.run([*command, "stop"], capture_output=True)  # noqa: S603
@@ -199,17 +178,17 @@ SERVERS = {"mailbe": mailbe, "Postfix, Dovecot": postfix, "aiosmtpd": aiosmtpd}
 def _fields(folder: Path) -> dict[str, object]:
     chain, key = certificate(folder)
     uid, gid = nobody()
-    for name in ("mail", "home"):
+    for name in ("mail", "dovecot"):
         (folder / name).mkdir()
-        os.chown(folder / name, uid, gid)
-    about = {"folder": folder, "chain": chain, "key": key, "uid": uid, "gid": gid}
-    return about | {"domain": DOMAIN, "password": PASSWORD} | {name: free_port() for name in PORTS}
+    os.chown(folder / "mail", uid, gid)
+    about = {"folder": folder, "mail": folder / "mail", "auth": folder / "dovecot" / "auth", "chain": chain, "key": key}
+    people = {"uid": uid, "gid": gid, "domain": DOMAIN, "password": PASSWORD}
+    return about | people | {name: free_port() for name in PROTOCOLS}
 
 
 def _dovecot(folder: Path, fields: Mapping[str, object]) -> contextlib.AbstractContextManager[None]:
-    (folder / "dovecot.conf").write_text(DOVECOT.format_map(fields))
-    command = [program("dovecot") or "dovecot", "-F", "-c", str(folder / "dovecot.conf")]
-    return _running(folder, command, fields, ("pop3",))
+    own = {name: fields[name] for name in ("mail", "auth", "chain", "key", "pop3", "pop3s")}
+    return _running(folder, write_settings(folder / "dovecot", DOVECOT, **own), fields, ("pop3",))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailbe import ports
 from mailbe.accounts import guard
 from mailbe.interfaces import Quota, Terms
 from mailbe.limits import Limits
@@ -13,11 +14,7 @@ from mailbe.maildata import Maildata
 from mailbe.peers import Network
 
 DEFAULT_ENDPOINTS: Mapping[str, Sequence[str]] = {
-    "smtp": ["tcp:2525:interface=127.0.0.1"],
-    "submission": ["tcp:2587:interface=127.0.0.1"],
-    "pop3": ["tcp:2110:interface=127.0.0.1"],
-    "submissions": ["tcp:2465:interface=127.0.0.1"],
-    "pop3s": ["tcp:2995:interface=127.0.0.1"],
+    name: [f"tcp:{port}:interface=127.0.0.1"] for name, port in ports.OURS.items()
 }
 
 SEPARATORS = {name: name for name in "+-=_"} | {"none": ""}

@@ -33,6 +33,7 @@ _SAFE = "@+="
 _LETTER = re.compile(r"[0-9]+\.M[0-9]+P([0-9]+)Q[0-9]+(?:R[0-9a-f]+)?\.")  # as the post office names them
 LAST_SECONDS = 10.0  # that the workers of a server may take to their end when it has died
 LOOK_AGAIN = 0.05  # seconds
+AUTHORITY = "ca.pem"
 MAX_REMEMBERED = 10_000  # paths of mailboxes
 MAX_FOLDER_NAME = 200  # octets; a file system allows 255, and removed/ adds the time
 
@@ -90,6 +91,11 @@ class Maildata:
     @property
     def tls(self) -> Path:
         return self.root / "tls"
+
+    @property
+    def authority(self) -> Path:
+        """The authority behind the certificate that was made: what users let their mail programs trust, as PEM."""
+        return self.tls / AUTHORITY
 
     @property
     def accounts(self) -> Path:

@@ -55,6 +55,7 @@ from mailbe.opening import (
     told,
 )
 from mailbe.pop3.session import Authorization
+from mailbe.ports import IMPLICIT_TLS
 from mailbe.postoffice import PostOffice
 from mailbe.proxied import Proxied
 from mailbe.realm import Realm
@@ -75,7 +76,6 @@ T = TypeVar("T")
 log = Logger()
 
 GRACE = 4.0  # seconds that a letter on its way has when the service stops
-IMPLICIT_TLS = ("submissions", "pop3s")  # RFC 8314 3
 WEB = "http"
 DAY = 86400  # seconds
 

@@ -223,6 +223,12 @@ class Judging(ConformCase):
         self.assertEqual([result.reason for result in run.results], ["it was broken off"])
         self.assertEqual(model.letters, {})
 
+    def test_a_mailbox_that_is_full_breaks_no_rule(self) -> None:
+        model = self.serve(Fault(smtp={"BDAT [0-9].*": "452 4.2.2 full"}))
+        results = self.check(model, [rule for rule in TABLE if rule.name == "a-letter-in-one-chunk"])
+        outcomes = {(result.verdict, result.reason) for result in results}
+        self.assertEqual(outcomes, {(Verdict.UNCLEAR, "the letter was answered 452 4.2.2 full")})
+
     def test_silence_is_no_fault(self) -> None:
         rules = [rule for rule in TABLE if rule.name == "noop-says-ok"]
         request = self.request(self.serve(wrong("is-silent")), seconds=0.5)

@@ -18,6 +18,7 @@ GROUND = {
     "dots",
     "mime",
     "peers",
+    "ports",
     "sent",
     "signals",
     "surrogate",
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "dots": GROUND,
     "mime": set(),
     "peers": GROUND,
+    "ports": set(),
     "sent": GROUND,
     "signals": set(),
     "surrogate": set(),
@@ -84,17 +86,18 @@ MAY_IMPORT = {
     "tap": SEAMS | {"accounts", "limits", "maildata", "configuration", "opening", "service", "supervisor"},
     # The door of a process of its own, as the tap is.
     "worker": STORE | {"board", "configuration", "crew", "listener", "listening", "opening", "service", "tap", "tls"},
-    "torture": STORE | {"accounts"},
+    "terminal": set(),
+    "torture": STORE | {"accounts", "terminal"},
     "autoconfig": {"address", "listening"},
     "announce": STORE | {"accounts", "announce", "autoconfig", "listening"},
-    # A program of its own, which needs no more of the house than what an address is and how dots are stuffed.
-    "client": GROUND | {"listening"},
-    "conform": GROUND,
+    # A program of its own: what an address is, how dots are stuffed, and where a server on this machine says its ports.
+    "client": GROUND | {"listening", "maildata"},
+    "conform": GROUND | {"terminal"},
     "held_options": STORE | {"accounts", "held", "slip"},
     "cli": SEAMS | {"accounts", "announce", "client", "conform", "held_options", "maildata", "rooms", "torture"},
     "__init__": set(),
 }
-STANDARD_LIBRARY_ONLY = {"arguments", "characters", "dots", "mime", "peers", "sent", "signals", "surrogate", "trace"}
+STANDARD_LIBRARY_ONLY = GROUND - {"address"}
 HOLD_THE_REACTOR = {"tap", "cli", "worker"}
 
 

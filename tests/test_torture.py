@@ -760,7 +760,7 @@ class Reports(SynchronousTestCase):
         rows = self.rows(text)
         self.assertEqual(rows["letters sent"], ["12345", "0"])
         self.assertEqual(rows["acknowledged and missing"], ["2", "0"])
-        self.assertEqual(rows["mailboxes not open in time"], ["1", "0"])
+        self.assertEqual(rows["mailboxes not open within a second"], ["1", "0"])
         self.assertEqual(rows["half letters"], ["0", "0"])
         self.assertEqual(rows["slowest last mailbox opened, s after listening"], ["0.13", "0.00"])
         self.assertIn("19 of 20", text)

@@ -93,7 +93,7 @@ def _thunderbird(options: argparse.Namespace, maildata: Maildata, told: Listenin
         _say("it is for this machine alone: the server has no ports for others")
     if told.has_authority:
         policies = {"policies": {"Certificates": {"Install": [str(POLICIES / AUTHORITY)]}}}
-        _say(f"to trust this server, copy {(maildata.tls / 'ca.pem').absolute()} to {POLICIES / AUTHORITY}")
+        _say(f"to trust this server, copy {maildata.authority.absolute()} to {POLICIES / AUTHORITY}")
         _say(f"and write into {POLICIES / 'policies.json'}: {json.dumps(policies)}")
 
 

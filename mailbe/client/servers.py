@@ -9,14 +9,13 @@ from pathlib import Path
 
 from mailbe import listening
 from mailbe.listening import Listening, Port
+from mailbe.maildata import Maildata
+from mailbe.ports import IMPLICIT_TLS, OURS, STANDARD
 
 HOME = "localhost"
-# Ports that are tried in this order, the safest first. RFC 8314 3.3 and RFC 6409 3.1 name those of all servers; the
-# others are what mailbe listens on when it is told nothing else.
-IMPLICIT_TLS = {465, 995, 2465, 2995}
-USUAL = {"smtp": (465, 587), "pop3": (995, 110)}
-OURS = {"smtp": (2465, 2587), "pop3": (2995, 2110)}
+# The safest first. Where mail arrives is tried only where a server on this machine tells of no port for submission.
 LISTENERS = {"smtp": ("submissions", "submission", "smtp"), "pop3": ("pop3s", "pop3")}
+_IN_TLS = {ports[listener] for ports in (STANDARD, OURS) for listener in IMPLICIT_TLS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +58,13 @@ def find(
     :param host: of servers elsewhere.
     :param pop3, smtp: ports that were asked for, in place of others.
     """
-    told = listening.read(maildata / "listening.json") if host in (None, HOME) else None
+    home = Maildata(maildata)
+    told = listening.read(home.listening) if host in (None, HOME) else None
     name = told.domains[0] if told and host is None else host or HOME
     at_home = told is not None or is_this_machine(name)
-    own_authority = maildata / "tls" / "ca.pem"
     authorities = [ca] if ca else []
-    if at_home and os.access(own_authority, os.R_OK):
-        authorities.append(own_authority)
+    if at_home and os.access(home.authority, os.R_OK):
+        authorities.append(home.authority)
     return Servers(
         name,
         told.domains[0] if told else name,
@@ -87,14 +86,15 @@ def is_this_machine(host: str) -> bool:
 def _doors(kind: str, name: str, asked: int | None, told: Listening | None, at_home: bool) -> tuple[Door, ...]:
     if asked is not None:
         host = HOME if told else name
-        return (Door(host, asked, True if asked in IMPLICIT_TLS else None),)
+        return (Door(host, asked, True if asked in _IN_TLS else None),)
     if told:
         ports = [port for listener in LISTENERS[kind] for port in told.ports if port.listener == listener]
         if kind == "smtp" and any(port.listener != "smtp" for port in ports):
             # Where mail arrives for this server's domains, its users are no more than anybody else.
             ports = [port for port in ports if port.listener != "smtp"]
-        return tuple(Door(_reachable(port), port.port, port.listener in ("submissions", "pop3s")) for port in ports)
-    return tuple(Door(name, port, port in IMPLICIT_TLS) for port in (OURS if at_home else USUAL)[kind])
+        return tuple(Door(_reachable(port), port.port, port.listener in IMPLICIT_TLS) for port in ports)
+    usual = OURS if at_home else STANDARD
+    return tuple(Door(name, usual[each], each in IMPLICIT_TLS) for each in LISTENERS[kind] if each != "smtp")
 
 
 def _reachable(port: Port) -> str:

@@ -17,10 +17,8 @@ from mailbe.conform.rules import Skip, Unclear
 from mailbe.conform.sender import Site, Smtp
 from mailbe.conform.smtp import Offers, SmtpWire
 from mailbe.conform.wire import Dialogue, Lost, Route, shown
+from mailbe.ports import IMPLICIT_TLS, OURS, STANDARD
 
-STANDARD = {"smtp": 25, "submission": 587, "submissions": 465, "pop3": 110, "pop3s": 995}
-OURS = {"smtp": 2525, "submission": 2587, "submissions": 2465, "pop3": 2110, "pop3s": 2995}
-IMPLICIT = ("submissions", "pop3s")
 SMTP_NAMES = ("smtp", "submission", "submissions")
 
 
@@ -122,7 +120,7 @@ def _both(there: dict[str, Route]) -> bool:
 
 
 def _route(request: Request, name: str, port: int, tls: ssl.SSLContext) -> Route:
-    return Route(request.host, port, name in IMPLICIT, tls, request.seconds)
+    return Route(request.host, port, name in IMPLICIT_TLS, tls, request.seconds)
 
 
 def _trust(request: Request) -> ssl.SSLContext:

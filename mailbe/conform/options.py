@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from mailbe.arguments import number
+from mailbe.ports import IMPLICIT_TLS, STANDARD
 
-PORTS = ("smtp", "submission", "submissions", "pop3", "pop3s")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
 
 
@@ -25,8 +25,8 @@ def add_command(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     made.add_argument("--user", metavar="NAME", help="who logs in (asked for on a terminal)")
     made.add_argument("--address", type=_address, metavar="ADDRESS", help="that user's address (NAME, or NAME@HOST)")
     made.add_argument("--password-stdin", action="store_true", help="read the password from stdin: one line")
-    for name in PORTS:
-        tls = ", in TLS from the first octet" if name.endswith("s") else ""
+    for name in STANDARD:
+        tls = ", in TLS from the first octet" if name in IMPLICIT_TLS else ""
         made.add_argument(f"--{name}", type=number(1, 65535), metavar="PORT", help=f"the port of {name}{tls}")
     made.add_argument("--ca", type=Path, metavar="FILE", help="trust this authority, as PEM, and no other")
     made.add_argument("--unverified", action="store_true", help="take any certificate, as on this machine itself")
@@ -45,7 +45,7 @@ def _conform(options: argparse.Namespace) -> int:
     # Here, as the other commands of mailbe need not wait for all that it imports.
     from mailbe.conform.command import conform
 
-    return conform(options, {name: getattr(options, name) for name in PORTS if getattr(options, name)})
+    return conform(options, {name: getattr(options, name) for name in STANDARD if getattr(options, name)})
 
 
 def _host(text: str) -> str:

@@ -46,19 +46,19 @@ class Pop3Wire(Wire):
         self.send((line.encode() if isinstance(line, str) else line) + b"\r\n", masked)
         return self.status()
 
-    def ok(self, line: str | bytes, wanted: str = "+OK") -> bytes:
+    def ok(self, line: str | bytes) -> bytes:
         """Say a line that must be answered +OK; returns the status line.
 
         :raises Differs, Silence:
         """
-        return self._judged(line, wanted, good=True)
+        return self._judged(line, "+OK", good=True)
 
-    def err(self, line: str | bytes, wanted: str = "-ERR") -> bytes:
+    def err(self, line: str | bytes) -> None:
         """Say a line that must be answered -ERR.
 
         :raises Differs, Silence:
         """
-        return self._judged(line, wanted, good=False)
+        self._judged(line, "-ERR", good=False)
 
     def _judged(self, line: str | bytes, wanted: str, *, good: bool) -> bytes:
         try:
@@ -71,13 +71,13 @@ class Pop3Wire(Wire):
             raise Differs(wanted, self.sent, shown(status))
         return status
 
-    def need(self, line: str | bytes, masked: str = "") -> bytes:
+    def need(self, line: str | bytes) -> bytes:
         """Say a line on the way to what is judged, which needs +OK.
 
         :raises Unclear:
         """
         try:
-            status = self.say(line, masked)
+            status = self.say(line)
         except Lost as error:
             raise Unclear(f"on the way, {self.sent} was answered: {error}") from error
         if not positive(status):

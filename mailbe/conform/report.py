@@ -7,19 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
+from mailbe import terminal
 from mailbe.conform.door import Drop
 from mailbe.conform.find import Found, Request
 from mailbe.conform.rules import Level, Verdict
 from mailbe.conform.run import Result, failed
 from mailbe.conform.sender import Site
 
-PLAIN_WIDTH = 120  # columns, where no terminal tells
 _COLOURS = {
     Verdict.PASSED: "green",
     Verdict.FAILED: "bold red",
@@ -31,15 +30,13 @@ _COLOURS = {
 
 def show(request: Request, found: Found, results: Sequence[Result], file: TextIO, *, verbose: bool) -> None:
     """Print the table, what is wrong in full, and the sums; in colour on a terminal, and plain elsewhere."""
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=PLAIN_WIDTH)
+    console = terminal.console(file)
     there = ", ".join(f"{each.name} {each.route.port}" for each, _ in _offers(found))
     console.print(f"{escape(request.host)}: {there}")
     for listener in dict.fromkeys(result.listener for result in results):
         own = [one for one in results if one.listener == listener]
         shown = own if verbose else [one for one in own if one.verdict is not Verdict.SKIPPED]
-        console.print(_table(listener, shown, console.is_terminal))
+        console.print(_table(listener, shown, plain=not console.is_terminal))
         if skipped := Counter(one.reason for one in own if one.verdict is Verdict.SKIPPED and not verbose):
             console.print(f"[dim]skipped: {escape('; '.join(_times(*one) for one in skipped.items()))}[/]\n")
     for result in results:
@@ -62,8 +59,8 @@ def _times(reason: str, count: int) -> str:
     return reason if count == 1 else f"{reason} ({count})"
 
 
-def _table(listener: str, results: Sequence[Result], is_terminal: bool) -> Table:
-    made = Table(box=SIMPLE_HEAD if is_terminal else None, pad_edge=False, header_style="bold", title=None)
+def _table(listener: str, results: Sequence[Result], *, plain: bool) -> Table:
+    made = terminal.table(plain=plain)
     for title in (listener, "level", "section", "rule"):
         made.add_column(title, no_wrap=title != "rule")
     for result in results:
@@ -125,26 +122,13 @@ def _offers(found: Found) -> Iterator[tuple[Site | Drop, dict[str, list[str]]]]:
         yield found.drop_in_tls, found.drop_in_tls.capabilities
 
 
-class Bar:
-    """How far it is, on a terminal; elsewhere nothing."""
+class Bar(terminal.Bar):
+    """How many checks are made."""
 
     def __init__(self, file: TextIO) -> None:
-        console = Console(file=file)
-        self._shown = console.is_terminal
-        self._progress = Progress(
-            TextColumn("checks"), BarColumn(), MofNCompleteColumn(), console=console, transient=True
-        )
-        self._task = self._progress.add_task("checks", total=None)
-
-    def __enter__(self) -> Bar:
-        if self._shown:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._progress.stop()
+        super().__init__(file, TextColumn("checks"), BarColumn(), MofNCompleteColumn(), stays=False)
+        self._task = self.progress.add_task("checks", total=None)
 
     def update(self, done: int, whole: int) -> None:
         """Show that ``done`` of ``whole`` checks are made."""
-        self._progress.update(self._task, completed=done, total=whole)
+        self.progress.update(self._task, completed=done, total=whole)

@@ -118,13 +118,13 @@ class SmtpWire(Wire):
             self.send(b".\r\n")
             self.judged("4 5", "a refusal, as there is nobody to deliver to")
 
-    def need(self, codes: str, line: str | bytes, masked: str = "") -> Reply:
+    def need(self, codes: str, line: str | bytes) -> Reply:
         """Say a line on the way to what is judged.
 
         :raises Unclear:
         """
         try:
-            reply = self.say(line, masked)
+            reply = self.say(line)
         except Lost as error:
             raise Unclear(f"on the way, {self.sent} was answered: {error}") from error
         if not reply.among(codes):

@@ -28,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailbe.address import is_domain
 from mailbe.durable import make_folder, sync_folder
-from mailbe.maildata import Unusable
+from mailbe.maildata import AUTHORITY, Unusable
 from mailbe.tls.pem import PemFile, PrivateKey
 
 AUTHORITY_DAYS = 3650
@@ -70,7 +70,7 @@ def provide(folder: Path, domains: Sequence[str], now: datetime) -> None:
 
 def _authority(folder: Path, now: datetime) -> tuple[x509.Certificate, PrivateKey | None]:
     """The authority, made where it is missing, and its key, if that is kept here."""
-    file, key_file = PemFile(folder / "ca.pem", _put_back(folder)), PemFile(folder / "ca.key", _put_back(folder))
+    file, key_file = PemFile(folder / AUTHORITY, _put_back(folder)), PemFile(folder / "ca.key", _put_back(folder))
     if not file.path.exists():
         _write(file.path, _pem(_authority_certificate(_key(key_file), now)), 0o644)
     authority = file.certificates()[0]

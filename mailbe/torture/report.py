@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mailbe import terminal
 from mailbe.torture.ledger import Kind
 from mailbe.torture.run import Tally
-
-PLAIN_WIDTH = 120  # columns, where no terminal tells
 
 # What was put to the test: the name in a tally's counts, and the row's.
 COUNTED = {
@@ -36,14 +33,14 @@ WRONG = {
     Kind.UNDONE: "deletions undone",
     Kind.EARLY: "released before their time",
     Kind.STRAY: "left over in spool/, tmp/ or held/",
-    Kind.SHUT: "mailboxes not open in time",
+    Kind.SHUT: "mailboxes not open within a second",
     Kind.DOWN: "server hung or gone",
 }
 
 
 def table(tallies: Sequence[Tally], *, plain: bool) -> Table:
     """One column for each way to crash."""
-    made = Table(box=None if plain else SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = terminal.table(plain=plain)
     made.add_column("")
     for tally in tallies:
         made.add_column(tally.name, justify="right")
@@ -68,40 +65,28 @@ def _number_wrong(tally: Tally, kind: Kind) -> str:
 
 def show(tallies: Sequence[Tally], file: TextIO) -> None:
     """Print the table, in colour on a terminal and plain elsewhere."""
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=PLAIN_WIDTH)
+    console = terminal.console(file)
     console.print(table(tallies, plain=not console.is_terminal))
 
 
-class Bar:
-    """How far it is, on a terminal; elsewhere nothing."""
+class Bar(terminal.Bar):
+    """How many rounds of each way are over."""
 
     def __init__(self, file: TextIO) -> None:
-        console = Console(file=file)
-        self._shown = console.is_terminal
-        self._progress = Progress(
+        super().__init__(
+            file,
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("rounds, {task.fields[said]}"),
             TimeRemainingColumn(),
-            console=console,
+            stays=True,
         )
         self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Bar:
-        if self._shown:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._progress.stop()
 
     def update(self, tally: Tally) -> None:
         """Show how far ``tally`` is."""
         if tally.name not in self._tasks:
-            self._tasks[tally.name] = self._progress.add_task(tally.name, total=tally.asked, said="")
+            self._tasks[tally.name] = self.progress.add_task(tally.name, total=tally.asked, said="")
         said = f"{tally.counts['acknowledged']} acknowledged, {len(tally.faults)} wrong"
-        self._progress.update(self._tasks[tally.name], completed=tally.rounds, said=said)
+        self.progress.update(self._tasks[tally.name], completed=tally.rounds, said=said)

@@ -1,24 +1,19 @@
-"""Mail servers of others that pass letters on to mailbe: Postfix, which root alone can start, and Dovecot's relay."""
+"""A Postfix of its own for a test, which passes letters on to mailbe. Root alone can start it."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
-import grp
 import json
-import os
-import pwd
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.end_to_end.programs import find, run
+from tests.end_to_end.programs import run
 from tests.end_to_end.server import eventually
 
 SECONDS = 30
@@ -104,7 +99,7 @@ class Postfix:
 @contextmanager
 def postfix(**settings: str) -> Iterator[Postfix]:
     """A Postfix with these lines in its main.cf."""
-    with _folder("postfix") as folder:
+    with reachable_folder("postfix") as folder:
         for name in ("config", "queue", "data"):
             (folder / name).mkdir()
         shutil.chown(folder / "data", "postfix")
@@ -118,80 +113,8 @@ def postfix(**settings: str) -> Iterator[Postfix]:
             run(folder, "postfix", "-c", str(folder / "config"), "stop")
 
 
-# Each service is rid of its chroot, which only root can enter.
-_DOVECOT = """\
-base_dir = {folder}/run
-state_dir = {folder}/run
-log_path = {folder}/log
-protocols = submission
-listen = 127.0.0.1
-hostname = dovecot.test
-ssl = no
-disable_plaintext_auth = no
-default_internal_user = {user}
-default_internal_group = {group}
-default_login_user = {user}
-first_valid_uid = 1
-mail_location = maildir:{folder}/mail
-submission_relay_host = 127.0.0.1
-submission_relay_port = {onward}
-submission_relay_user = {name}
-submission_relay_password = {password}
-passdb {{
-  driver = static
-  args = password={password}
-}}
-userdb {{
-  driver = static
-  args = uid={user} gid={group} home={folder}/home
-}}
-service anvil {{
-  chroot =
-}}
-service stats {{
-  chroot =
-}}
-service submission-login {{
-  chroot =
-  inet_listener submission {{
-    port = {port}
-  }}
-  inet_listener submissions {{
-    port = 0
-  }}
-}}
-"""
-
-
 @contextmanager
-def dovecot_relay(onward: int, name: str, password: str) -> Iterator[int]:
-    """The port of a Dovecot that hands letters on to the submission port ``onward``, where it logs in as ``name``.
-
-    Its own users have that password too.
-    """
-    user = "nobody" if os.geteuid() == 0 else getpass.getuser()
-    account = pwd.getpwnam(user)
-    group = grp.getgrgid(account.pw_gid).gr_name
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    with _folder("dovecot") as folder:
-        for owned in ("mail", "home"):
-            (folder / owned).mkdir()
-            os.chown(folder / owned, account.pw_uid, account.pw_gid)
-        fields = {"folder": folder, "user": user, "group": group, "port": port}
-        login = {"onward": onward, "name": name, "password": password}
-        (folder / "settings").write_text(_DOVECOT.format_map(fields | login))
-        process = subprocess.Popen([find("dovecot") or "dovecot", "-F", "-c", str(folder / "settings")])
-        try:
-            eventually(lambda: listens(port), "Dovecot listens", SECONDS)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
-
-
-@contextmanager
-def _folder(program: str) -> Iterator[Path]:
+def reachable_folder(program: str) -> Iterator[Path]:
     """A folder where others than root get to, of a short path, as sockets need one."""
     with tempfile.TemporaryDirectory(prefix=f"{program}-") as name:
         Path(name).chmod(0o755)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from tests.end_to_end import utf8
+from tests.end_to_end.dovecot import dovecot_relay
 from tests.end_to_end.letters import below_trace, fetch, letter, send
 from tests.end_to_end.programs import needs
 from tests.end_to_end.recorder import Recorder
-from tests.end_to_end.relays import SECONDS, dovecot_relay, postfix
+from tests.end_to_end.relays import SECONDS, postfix
 from tests.end_to_end.server import (
     ALICE,
     BOB,
@@ -207,8 +208,8 @@ class DovecotRelayTests(EndToEndTestCase):
     def test_a_large_letter_comes_in_chunks(self) -> None:
         server = self.serve()
         text = letter(ALICE, [BOB], "in chunks", attachment=bytes(range(256)) * 4000)
-        with Recorder(server.submission) as wire, dovecot_relay(wire.port, ALICE, PASSWORDS[ALICE]) as port:
-            send(port, ALICE, [BOB, ALICE], text)
+        with Recorder(server.submission) as wire, dovecot_relay(wire.port, ALICE, PASSWORDS[ALICE]) as relay:
+            send(relay.port, ALICE, [BOB, ALICE], text)
         chunks = [(int(octets), last) for octets, last in re.findall(r"BDAT (\d+)( LAST)?\r\n", wire.said)]
         self.assertGreater(len(chunks), 1)
         self.assertEqual([bool(last) for _, last in chunks], [False] * (len(chunks) - 1) + [True])
@@ -231,8 +232,8 @@ class DovecotRelayTests(EndToEndTestCase):
         )
         with (
             Recorder(server.submission) as wire,
-            dovecot_relay(wire.port, ALICE, PASSWORDS[ALICE]) as port,
-            Wire(port) as client,
+            dovecot_relay(wire.port, ALICE, PASSWORDS[ALICE]) as relay,
+            Wire(relay.port) as client,
         ):
             client.reply()
             client.say("EHLO client.test", f"AUTH PLAIN {encoded('', ALICE, PASSWORDS[ALICE])}", "EHLO client.test")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailbe.conform.rules import MUST, Awaited, Differs, Steps, smtp
+from mailbe.conform.rules import MUST, Awaited, Differs, Steps, Unclear, smtp
 from mailbe.conform.sender import Smtp
 from mailbe.conform.smtp import Reply, SmtpWire
 from mailbe.conform.wire import Lost, shown
@@ -110,7 +110,10 @@ def _want(wire: SmtpWire, octets: bytes, *, last: bool = False) -> Reply:
     line = f"BDAT {len(octets)}{' LAST' if last else ''}"
     wire.send(f"{line}\r\n".encode() + octets)
     wire.sent = line
-    return wire.judged("250")
+    # A mailbox that is full breaks no rule, nor would it after DATA.
+    if (reply := wire.judged("250 4")).code != "250":
+        raise Unclear(f"the letter was answered {reply}")
+    return reply
 
 
 def _swallowed(wire: SmtpWire, codes: str) -> None:
