@@ -3,7 +3,8 @@
 A letter's days begin when its file came to its place in the mailbox, or was last moved or linked there: it may stay
 longer than was said, and never shorter. A maildrop that a session has open is left alone until the next time.
 Nor does a clock that is set forward, for a year by mistake, delete all mail: from one look to the next it is a day
-later at most, so there is time to see what the log says.
+later at most, so there is time to see what the log says. How late it was at the last look is the time of the file
+``MARK``, as most clocks are wrong when a machine, and so the server, has just begun.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mailbe.interfaces import TryLater
 from mailbe.maildata import Maildata
 
 EVERY = 3600.0  # seconds
+MARK = "expiry"  # a file of the maildata folder
 
 log = Logger()
 
@@ -36,7 +38,7 @@ class Expiry:
         self._terms = terms
         self._now = now
         self._ended = False
-        self._looked: float | None = None  # when, as we believed then
+        self._mark = maildata.root / MARK
 
     def end(self) -> None:
         """Do no more: the service stops. Any thread may call this."""
@@ -52,8 +54,15 @@ class Expiry:
         except TryLater as error:
             log.warn("no letters expire now: {error}", error=error)
             return 0
+        try:
+            if not expiring:
+                self._mark.unlink(missing_ok=True)
+                return 0
+            now = self._believed()
+        except OSError as error:
+            log.warn("no letters expire now: {error}", error=trouble(error))
+            return 0
         count = 0
-        now = self._believed()
         for address, seconds in expiring:
             for mailbox in (self._maildata.reception(address), self._maildata.envoi(address)):
                 if self._ended:
@@ -69,13 +78,21 @@ class Expiry:
         return count
 
     def _believed(self) -> float:
-        """The time, or a day later than the last time where that is before it."""
+        """The time, or a day later than at the last look where that is before it.
+
+        :raises OSError: where that cannot be known, or kept in mind.
+        """
         now = self._now()
-        if self._looked is not None and now > self._looked + DAY:
-            ahead = (now - self._looked) / DAY
-            log.warn("the clock went forward by {days:.0f} days; letters expire a day at a time", days=ahead)
-            now = self._looked + DAY
-        self._looked = now
+        try:
+            looked = self._mark.stat().st_mtime
+        except FileNotFoundError:
+            looked = now
+        if now > looked + DAY:
+            days = (now - looked) / DAY
+            log.warn("nobody has looked for {days:.0f} days, by the clock; letters expire a day at a time", days=days)
+            now = looked + DAY
+        self._mark.touch(mode=0o600)
+        os.utime(self._mark, (now, now))
         return now
 
 

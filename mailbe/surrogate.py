@@ -24,6 +24,8 @@ MAX_DASHES = 10_000  # lines that begin as delimiters do; what follows so many i
 MAX_DEPTH = 50  # of parts within parts
 MAX_PARAMETER = 900  # octets; a line has 998 at most (RFC 5322 2.1.1)
 
+_COMMENT = re.compile(r"\([^()]*\)")  # RFC 5322 3.2.2; who puts one into another has none here
+_EMPTY_GROUP = re.compile(r'([^()<>@,;:\\"\[\]]+):\s*;')  # RFC 5322 3.4
 _PARAMETER = re.compile(r';[ \t]*([^=;\s]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
 # The fields that tell where the next header begins.
 _TELLING = re.compile(
@@ -51,13 +53,13 @@ def _converted(content: Iterable[bytes]) -> Iterator[bytes]:
 class SurrogateSize:
     """Learns on a letter's way how large its surrogate will be, where its header needs one.
 
-    Where that is ASCII, nothing in its parts is looked at: hardly anybody sends UTF-8 in their headers alone.
+    A header in ASCII that tells of no parts needs none, nor does what is ASCII to its end; both are soon known.
     """
 
     def __init__(self) -> None:
         self._letter: Surrogate | None = Surrogate()
         self._octets = 0
-        self._begun: bytes | None = b""  # of a header, as long as it may be ASCII
+        self._begun: bytes | None = b""  # of a letter, as long as that is small and ASCII
 
     def feed(self, chunk: bytes) -> None:
         if self._letter is None:
@@ -65,14 +67,14 @@ class SurrogateSize:
         if self._begun is not None:
             self._begun += chunk
             header, blank, _ = self._begun.partition(b"\r\n\r\n")
-            if header.isascii() and blank:
+            if blank and header.isascii() and not _tells_of_parts(header):
                 self._letter = None
                 return
-            if header.isascii() and len(header) <= MAX_HEADER:
+            if self._begun.isascii() and len(self._begun) <= MAX_HEADER:
                 return
             chunk, self._begun = self._begun, None
         self._octets += len(self._letter.feed(chunk))
-        if not (self._letter.in_header or self._letter.changed):
+        if not (self._letter.in_header or self._letter.has_parts or self._letter.changed):
             self._letter = None
 
     def end(self) -> int | None:
@@ -99,6 +101,11 @@ class Surrogate:
         self._parts: list[tuple[bytes, bool]] = []  # boundaries, the innermost last; whether of a digest
         self._in_digest = False  # whether this header is that of a part of a digest
         self._fields: dict[str, str] = {}  # those of this header that ``_TELLING`` has found
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the header of a part may still come."""
+        return bool(self._parts)
 
     def feed(self, chunk: bytes) -> bytes:
         """What of the surrogate, with ``chunk``, can be passed on now."""
@@ -263,6 +270,12 @@ class Surrogate:
         return False
 
 
+def _tells_of_parts(header: bytes) -> bool:
+    """Whether headers of parts may follow this one. Where it seems so and is not, a look is wasted."""
+    header = header.lower()
+    return b"multipart/" in header or b"message/" in header
+
+
 def _is_cut(data: bytes) -> int:
     """How many octets at the end of ``data`` may begin a delimiter with its line end."""
     return next((length for length in (3, 2, 1) if data.endswith(b"\r\n--"[:length])), 0)
@@ -303,7 +316,10 @@ def _words(text: str, name: str = "") -> str:
 
 def _addresses(text: str, name: str) -> str:
     pairs = [(phrase, address) for phrase, address in getaddresses([text]) if phrase or address]
-    return ",\r\n ".join(_mailbox(phrase, address) for phrase, address in pairs or [(text, "\xff")])
+    if len(pairs) > 1 or any(phrase or "@" in address for phrase, address in pairs):  # else of words only one is left
+        return ",\r\n ".join(_mailbox(phrase, address) for phrase, address in pairs)
+    group = _EMPTY_GROUP.fullmatch(text)
+    return f"{_words(text)} <{INVALID}>" if group is None else f"{_words(group[1])}:;"
 
 
 def _mailbox(phrase: str, address: str) -> str:
@@ -316,6 +332,11 @@ def _mailbox(phrase: str, address: str) -> str:
 
 def _return_path(text: str, name: str) -> str:
     return f"<{INVALID}>"
+
+
+def _uncommented(text: str, name: str) -> str:
+    """``text`` without its comments: a time zone's name is one where many programs write it."""
+    return _COMMENT.sub("", text).strip()
 
 
 def _parsed(text: str) -> tuple[str, dict[str, str]]:
@@ -331,9 +352,13 @@ def _unquoted(value: str) -> str:
 
 
 def _parameters(text: str, name: str) -> str:
-    parts = [text.partition(";")[0].strip()]
-    for parameter, value in _PARAMETER.findall(text):
+    parts = [_uncommented(text.partition(";")[0], name)]
+    found = _PARAMETER.findall(text)
+    names = {parameter.lower() for parameter, _ in found}
+    for parameter, value in found:
         if not value.isascii():
+            if "*" in parameter or f"{parameter.lower()}*" in names:
+                continue  # RFC 2231 has no such thing; or it has it already
             parameter, value = f"{parameter}*", "utf-8''" + quote(_unquoted(value), safe="")
         if len(parameter) + len(value) <= MAX_PARAMETER and parameter.isascii():
             parts.append(f"{parameter}={value.strip()}")
@@ -344,6 +369,7 @@ _ADDRESS_FIELDS = ("from", "sender", "reply-to", "to", "cc", "bcc")
 CONVERSIONS: Mapping[str, Callable[[str, str], str]] = {
     **{f"{prefix}{name}": _addresses for prefix in ("", "resent-") for name in _ADDRESS_FIELDS},
     "return-path": _return_path,
+    **dict.fromkeys(("date", "resent-date", "mime-version", "content-transfer-encoding"), _uncommented),
     "subject": _words,
     "comments": _words,
     "content-description": _words,

@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe.accounts.terms import DAY, AccountTerms
+from mailbe.accounts.terms import DAY, FOR_EVER, AccountTerms
 from mailbe.address import Address
 from mailbe.durable import make_mailbox
-from mailbe.expiry import Expiry
+from mailbe.expiry import MARK, Expiry
 from mailbe.interfaces import Terms
 from mailbe.maildir import Maildrops
 from tests.storage import ALICE, BOB, Office, at_once
@@ -27,12 +27,16 @@ class ExpiryCase(SynchronousTestCase):
         self.later = 0.0  # seconds that the clock is ahead, as nobody can set a file's time of change
         self.terms = AccountTerms(self.stage.accounts, Terms())
         self.set(ALICE, 30)
-        self.expiry = Expiry(self.maildata, self.terms, lambda: time.time() + self.later)
+        self.expiry = self.restarted()
 
     def set(self, address: Address, days: int) -> None:
         account = self.stage.accounts.at(address)
         assert account is not None
         self.terms.set(account, days=days, delay=None)
+
+    def restarted(self) -> Expiry:
+        """What another process has, which remembers nothing."""
+        return Expiry(self.maildata, self.terms, lambda: time.time() + self.later)
 
     def look_until(self, later: float) -> int:
         """Look twice a day until it is so many seconds later; how many letters were deleted."""
@@ -68,6 +72,32 @@ class Time(ExpiryCase):
         self.assertEqual(len(logged), 28)
         self.later = 0  # somebody has read that
         self.assertEqual(self.expiry.run(), 0)
+        self.assertEqual(self.look_until(29 * DAY), 0)
+        self.assertTrue(letter.exists())
+        self.assertEqual(self.look_until(31 * DAY), 1)
+
+    def test_a_restart_changes_nothing_of_that(self) -> None:
+        letter = self.put(self.maildata.reception(ALICE))
+        self.expiry.run()
+        self.later = 365 * DAY  # the machine had no power, and its clock no battery
+        for _ in range(28):
+            self.assertEqual(self.restarted().run(), 0)
+        self.assertTrue(letter.exists())
+        self.assertEqual(sum(self.restarted().run() for _ in range(3)), 1)
+
+    def test_a_server_that_has_rested_for_weeks_catches_up_within_a_day(self) -> None:
+        letter = self.put(self.maildata.reception(ALICE))
+        self.look_until(10 * DAY)
+        self.later = 32 * DAY
+        expiry = self.restarted()
+        self.assertEqual(sum(expiry.run() for _ in range(24)), 1)
+        self.assertFalse(letter.exists())
+
+    def test_a_clock_that_was_ahead_and_is_right_again_is_believed(self) -> None:
+        self.later = 365 * DAY
+        self.restarted().run()
+        self.later = 0
+        letter = self.put(self.maildata.reception(ALICE))
         self.assertEqual(self.look_until(29 * DAY), 0)
         self.assertTrue(letter.exists())
         self.assertEqual(self.look_until(31 * DAY), 1)
@@ -162,6 +192,22 @@ class Faults(ExpiryCase):
             self.assertEqual(self.expiry.run(), 0)
         self.assertEqual(len(logged), 1)
         self.assertTrue(letter.exists())
+
+    def test_where_it_cannot_be_kept_in_mind_how_late_it_is_nothing_expires(self) -> None:
+        letter = self.put(self.maildata.reception(ALICE))
+        (self.maildata.root / MARK).symlink_to("nowhere/at-all")
+        self.later = 31 * DAY
+        with capturedLogs() as logged:
+            self.assertEqual(self.expiry.run(), 0)
+        self.assertEqual(len(logged), 1)
+        self.assertTrue(letter.exists())
+
+    def test_where_nothing_is_to_expire_nothing_is_kept_in_mind(self) -> None:
+        self.expiry.run()
+        self.assertTrue((self.maildata.root / MARK).exists())
+        self.set(ALICE, FOR_EVER)
+        self.expiry.run()
+        self.assertFalse((self.maildata.root / MARK).exists())
 
     def test_at_the_end_of_the_service_it_stops(self) -> None:
         letter = self.put(self.maildata.reception(ALICE))

@@ -53,6 +53,10 @@ class RoomCase(SynchronousTestCase):
         self.rest(self.box)
         return path
 
+    def deliver(self, process: Rooms, octets: int) -> None:
+        self.put(octets, name=f"{self.number}.y,S={octets},W={octets}")
+        process.delivered(self.box, octets)
+
     def has_room(self, quota: Quota, octets: int = 1, *others: tuple[Path, Quota]) -> bool:
         outcome: list[Any] = []
         Deferred.fromCoroutine(self.check([(self.box, quota), *others], octets)).addBoth(outcome.append)
@@ -111,16 +115,46 @@ class Looking(RoomCase):
         self.assertEqual(self.looks, 1)
 
     def test_what_we_deliver_counts_at_once_without_a_look(self) -> None:
+        self.patch(rooms, "usage", lambda mailbox: replace(self.counted(mailbox), took=0.5))
         quota = Quota(octets=100, letters=3)
         self.assertTrue(self.has_room(quota))
         for _ in range(2):
-            self.put(30)
-            self.rooms.delivered(self.box, 30)
+            self.deliver(self.rooms, 30)
             self.assertTrue(self.has_room(quota, 40))
-        self.assertEqual(self.looks, 1)
-        self.put(30)
-        self.rooms.delivered(self.box, 30)
+        self.deliver(self.rooms, 30)
         self.assertFalse(self.has_room(quota))
+        self.assertEqual(self.looks, 1)
+
+    def test_where_there_is_much_room_what_we_deliver_costs_no_look(self) -> None:
+        for _ in range(100):
+            self.assertTrue(self.has_room(Quota(octets=100_000, letters=1000)))
+            self.deliver(self.rooms, 10)
+        self.assertEqual(self.looks, 1)
+
+    def test_what_other_processes_deliver_at_the_same_time_takes_no_more_than_there_is(self) -> None:
+        processes = [Rooms(at_once, self.clock.seconds) for _ in range(rooms.SHARE)]
+        for quota in (Quota(letters=100), Quota(octets=1005)):
+            for letter in (self.box / "new").iterdir():
+                letter.unlink()
+            self.clock.advance(2)
+            stored = refused = 0
+            while refused < len(processes):
+                refused = 0
+                for self.rooms in processes:
+                    if self.has_room(quota, 10):
+                        self.deliver(self.rooms, 10)
+                        stored += 1
+                    else:
+                        refused += 1
+            self.assertEqual(stored, 100)
+
+    def test_what_we_have_delivered_is_not_counted_twice_for_ever(self) -> None:
+        self.assertTrue(self.has_room(Quota(letters=2)))
+        self.put(10)
+        self.clock.advance(2)
+        self.assertTrue(self.has_room(Quota(letters=2)))  # the look saw it
+        self.rooms.delivered(self.box, 10)  # and now its folder is on the disk
+        self.assertTrue(self.has_room(Quota(letters=2)))
 
     def test_what_others_deliver_counts_within_a_second(self) -> None:
         self.assertTrue(self.has_room(Quota(letters=1)))
@@ -235,3 +269,15 @@ class Together(RoomCase):
         answer = self.ask(Quota(letters=1))
         self.go()
         self.successResultOf(answer)
+
+    def test_what_we_deliver_while_somebody_looks_counts(self) -> None:
+        self.patch(rooms, "usage", lambda mailbox: replace(self.counted(mailbox), took=0.5))
+        self.put(10)
+        answers = [self.ask(Quota(letters=2)), self.ask(Quota(letters=3))]
+        looking, work = self.begun.pop(0)
+        seen = work()
+        self.rooms.delivered(self.box, 10)
+        looking.callback(seen)
+        for full, roomy in (answers, [self.ask(Quota(letters=2)), self.ask(Quota(letters=3))]):
+            self.failureResultOf(full, OverQuota)
+            self.successResultOf(roomy)

@@ -104,6 +104,36 @@ class Fields(SynchronousTestCase):
             field("Content-Type: text/plain; é=a; x=é" + "é" * 200 + "; b=c"), "Content-Type: text/plain;\r\n b=c\r\n"
         )
 
+    def test_what_is_no_list_of_addresses_is_shown_as_it_came(self) -> None:
+        for text in ("É <a@b> <c@d>", "É:; F:; g", "Anrufbeantworter Küche"):
+            ((phrase, address),) = email.utils.getaddresses([field(f"To: {text}").partition(": ")[2]])
+            self.assertEqual((shown(phrase), address), (text, INVALID))
+
+    def test_a_group_of_nobody_stays_one(self) -> None:
+        name, rest = field("To: Freunde und Förderer: ;").partition(": ")[2].split(":")
+        self.assertEqual((shown(name), rest), ("Freunde und Förderer", ";\r\n"))
+
+    def test_a_comment_goes_and_what_it_was_about_stays(self) -> None:
+        for name, told in (
+            ("Date", "Sat, 22 Nov 2025 21:00:00 +0100"),
+            ("Resent-Date", "Sat, 22 Nov 2025 21:00:00 +0100"),
+            ("MIME-Version", "1.0"),
+            ("Content-Transfer-Encoding", "8bit"),
+            ("Content-Type", "text/plain"),
+        ):
+            self.assertEqual(field(f"{name}: {told} (Mitteleuropäische Zeit)"), f"{name}: {told}\r\n")
+        self.assertEqual(field("Date: gestern, um fünf (Uhr)"), "")
+
+    def test_a_parameter_that_is_there_in_ascii_too_is_told_once(self) -> None:
+        kept = "Content-Disposition: attachment;\r\n FileName*=UTF-8''%C3%A9.txt\r\n"
+        self.assertEqual(field("Content-Disposition: attachment; filename=é.txt; FileName*=UTF-8''%C3%A9.txt"), kept)
+
+    def test_a_parameter_that_should_be_ascii_and_is_not_is_left_out(self) -> None:
+        for text in ("filename*=UTF-8''é.txt", "filename*0=é; filename*1=.txt", "filename*0*=utf-8''é"):
+            message = email.message_from_string(field(f"Content-Disposition: attachment; {text}; size=3"))
+            self.assertEqual(message.get_param("size", header="Content-Disposition"), "3")
+            self.assertIn(message.get_filename(), (None, ".txt"), text)
+
     def test_what_cannot_be_told_in_ascii_is_left_out(self) -> None:
         for text in ("X-Other: é", "Received: from é", "é: a", "no colon é", "Message-ID: <é@a>", "Content-Type: é/é"):
             self.assertEqual(field(text), "", text)
@@ -192,8 +222,19 @@ class Letters(SynchronousTestCase):
             for size in (1, 7, 1000, 1_000_000):
                 if len(text) / size < 10_000:
                     self.assertEqual(_size(wire(text), size), len(made(wire(text))))
-        for text in ("Subject: a\n\né", "Subject: a", "", "Content-Type: message/rfc822\n\nSubject: é\n\n"):
+        for text in ("Subject: a\n\né", "Subject: a", "", "Content-Type: message/rfc822\n\nSubject: a\n\né"):
             self.assertIsNone(_size(wire(text), 7))
+
+    def test_its_size_is_known_where_only_a_part_has_a_header_that_is_not_ascii(self) -> None:
+        named = "Content-Disposition: attachment; filename=é.pdf\n\né\n"
+        for text in (
+            f"Content-Type: MULTIPART/mixed; boundary=x\n\n--x\n\n{'a' * 1000}\n--x\n{named}--x--\n",
+            f"Content-Type: message/rfc822\n\n{named}",
+            f"Content-Type: multipart/digest; boundary=x\n\n--x\n\n{named}--x--\n",
+        ):
+            for size in (1, 7, 1000, 1_000_000):
+                if len(text) / size < 10_000:
+                    self.assertEqual(_size(wire(text), size), len(made(wire(text))))
 
     def test_what_is_small_and_ascii_is_not_even_looked_at(self) -> None:
         content = (b"Subject: a\r\n\r\nb\r\n",)
@@ -242,6 +283,12 @@ class AnyOctets(SynchronousTestCase):
         whole = made(content)
         self.assertEqual(made(*cut(content, cuts)), whole)
         self.assertEqual(made(*(content[octet : octet + 1] for octet in range(len(content)))), whole)
+
+    @given(contents, st.integers(1, 500))
+    @settings(max_examples=1500, deadline=None)
+    def test_its_size_is_what_comes_out(self, content: bytes, chunk: int) -> None:
+        size = _size(content, chunk)
+        self.assertEqual(len(content) if size is None else size, len(made(content)))
 
     @given(contents)
     @settings(max_examples=1500, deadline=None)

@@ -195,7 +195,7 @@ class Transaction(State):
         """The size of one message in octets, or of each."""
         sizes = self._sizes
         if number is not None:
-            return ok(f"{number} {sizes[self._index(number)]}")
+            return ok(f"{number} {sizes[self._index(number)]}", effect=True)
         lines = [f"{index + 1} {sizes[index]}" for index in self._kept()]
         return listing(f"{self.count} messages, {self.octets} octets", lines)
 
@@ -203,7 +203,7 @@ class Transaction(State):
         """The unique-id of one message, or of each."""
         uid = self._maildrop.uid
         if number is not None:
-            return ok(f"{number} {uid(self._index(number))}")
+            return ok(f"{number} {uid(self._index(number))}", effect=True)
         return listing("unique-ids follow", [f"{index + 1} {uid(index)}" for index in self._kept()])
 
     def retr(self, number: int) -> Reply:
