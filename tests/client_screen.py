@@ -19,7 +19,7 @@ from mailbe.client.certificate import Certificate
 from mailbe.client.dialogue import MASK, SECTIONS, Listen, Said
 from mailbe.client.drafts import Draft
 from mailbe.client.errors import Cancelled, NoSentMail, NotRegistered, TooManyFailures, WrongPassword
-from mailbe.client.mail import Folder, Letter
+from mailbe.client.maildrop import Folder, Letter
 from mailbe.client.reading import Heading
 from mailbe.client.register import Terms
 from mailbe.client.screen import close

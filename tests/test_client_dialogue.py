@@ -44,6 +44,15 @@ class Transcripts(DialogueCase):
         sections = [greeting, ehlo, ehlo, ehlo, mail, mail, rcpt, rcpt, quit_, quit_]
         self.assertEqual([said.section for said in heard], sections)
 
+    def test_what_utf8_asks_for_has_the_section_that_defines_that(self) -> None:
+        heard = self.play("SMTP", "S: 220 here", "C: MAIL FROM:<jörg@x> SIZE=9 SMTPUTF8", "S: 250 ok",
+                          "C: MAIL FROM:<smtputf8@x>", "S: 250 ok")  # fmt: skip
+        sections = ["RFC 6531 3.4", "RFC 6531 3.4", "RFC 5321 4.1.1.2", "RFC 5321 4.1.1.2"]
+        self.assertEqual([said.section for said in heard[1:]], sections)
+        heard = self.play("POP3", "S: +OK hello", "C: UTF8", "S: +OK", "C: USER jörg@x", "S: +OK jörg?")
+        self.assertEqual([said.section for said in heard[1:3]], ["RFC 6856 2.1"] * 2)
+        self.assertEqual(self.texts(heard)[3:], ["C: USER jörg@x", "S: +OK jörg?"])
+
     def test_answers_to_commands_sent_at_once_are_told_apart(self) -> None:
         heard = self.play(
             "POP3",

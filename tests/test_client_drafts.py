@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -11,12 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe.address import Address, is_domain, is_name
 from mailbe.client.drafts import MOST_REFERENCES, Draft, forward, parcel, quoted, reply
 from mailbe.client.errors import BadDraft
 from mailbe.client.reading import Attachment, Person, read
 
-ALICE = "alice@localhost"
+ALICE, JOERG = "alice@localhost", "jörg@bücher.example"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Cf"]), max_size=200)
+
+
+NAME = st.text(st.characters(categories=["Ll", "Lo"], exclude_characters="\u2028"), min_size=1, max_size=14).filter(
+    lambda text: not text.isascii() and is_name(text) and is_domain(text)
+)
 
 
 class Parcels(SynchronousTestCase):
@@ -74,7 +81,10 @@ class Parcels(SynchronousTestCase):
             Draft("a@b, Bob <>", "", ""): "no address: Bob <>",
             Draft("Bob <b@c> <d@e>", "", ""): "no address",
             Draft('"Bob <b@c>', "", ""): "",
-            Draft("ä@x.org", "", ""): "ASCII",
+            Draft("ä b@x.org", "", ""): "no address",
+            Draft("ä\x85@x.org", "", ""): "no address",
+            Draft(f"{'ä' * 33}@x.org", "", ""): "longer than 64 octets",
+            Draft("a@ä..org", "", ""): "name@domain",
             Draft("a@x\x1b[2Jy", "", ""): "",
             Draft(ALICE, "", "", cc="x@"): "name@domain",
             Draft(ALICE, "", "", attachments=(folder / "none.txt",)): "No such file",
@@ -95,9 +105,47 @@ class Parcels(SynchronousTestCase):
         self.assertEqual(parcel(Draft("x@bücher.example", "", ""), ALICE).recipients, ("x@xn--bcher-kva.example",))
         self.assertEqual(parcel(Draft("x@straße.example", "", ""), ALICE).recipients, ("x@xn--strae-oqa.example",))
 
-    def test_who_has_a_name_beyond_ascii_is_told_that_nothing_goes_out_under_it(self) -> None:
-        error = self.assertRaises(BadDraft, parcel, Draft(ALICE, "", ""), "élise@localhost")
-        self.assertIn("ASCII", str(error))
+    def test_so_is_ones_own_where_the_name_before_it_is_ascii(self) -> None:
+        made = parcel(Draft("bob", "", ""), "alice@bücher.example")
+        self.assertEqual(made.sender, "alice@xn--bcher-kva.example")
+        self.assertEqual(made.recipients, ("bob@xn--bcher-kva.example",))
+        self.assertTrue(made.octets.isascii())
+
+    def test_with_an_address_of_utf8_in_it_a_header_is_of_utf8(self) -> None:
+        """RFC 6532 3: and no encoded words, which an address cannot be."""
+        for sender, draft in {
+            ALICE: Draft(f"Jörg <{JOERG}>", "größer", "text"),
+            JOERG: Draft(f"Ülo <{ALICE}>", "größer", "text"),
+            "иван@x.org": Draft(ALICE, "größer", "text", cc=f"{JOERG}, b@x.org"),
+        }.items():
+            made = parcel(draft, sender)
+            header, _, body = made.octets.partition(b"\r\n\r\n")
+            self.assertIn(b"Subject: gr\xc3\xb6\xc3\x9fer\r\n", header)
+            self.assertNotIn(b"=?", header)
+            self.assertTrue(body.isascii())
+            shown = read(made.octets)
+            self.assertEqual(made.sender, sender)
+            self.assertEqual([person.address for person in (*shown.sender, *shown.to, *shown.cc)],
+                             [sender, *made.recipients])  # fmt: skip
+
+    def test_who_gets_a_blind_copy_leaves_no_trace_in_the_header_by_being_of_utf8(self) -> None:
+        made = parcel(Draft(ALICE, "größer", "text", bcc=JOERG), ALICE)
+        self.assertEqual(made.recipients, (ALICE, JOERG))
+        self.assertTrue(made.octets.isascii())
+
+    @given(NAME, NAME, TEXT, TEXT.filter(str.strip))
+    def test_addresses_of_utf8_arrive(self, local: str, label: str, called: str, file: str) -> None:
+        address = f"{local}@{label}.example"
+        quotable = " ".join(called.replace("\\", "").replace('"', "").split())
+        draft = Draft(f'"{quotable}" <{address}>, {address}x', called, "", attachments=(Attachment(file, "a/b", b"x"),))
+        made = parcel(draft, address)
+        for line in made.octets.split(b"\r\n"):
+            self.assertLessEqual(len(line), 998)  # octets, RFC 5322 2.1.1
+        shown = read(made.octets)
+        self.assertEqual([person.address for person in (*shown.sender, *shown.to)], [made.sender, *made.recipients])
+        self.assertEqual(Address.parse(made.sender).key, Address.parse(address).key)
+        self.assertEqual((shown.to[0].name, shown.heading.subject), (quotable, " ".join(called.split())))
+        self.assertEqual([one.name for one in shown.attachments], [" ".join(file.split())])
 
     def test_a_file_is_attached_as_what_it_is(self) -> None:
         folder = Path(self.mktemp())
@@ -149,6 +197,21 @@ class Answers(SynchronousTestCase):
         self.assertEqual(reply(letter, ALICE.upper()).to, "bob@x.org")
         draft = reply(letter, ALICE, everybody=True)
         self.assertEqual((draft.to, draft.cc), ("bob@x.org", "c@x.org"))
+
+    def test_two_spellings_of_an_address_beyond_ascii_are_one_person(self) -> None:
+        headers = "From: JÖRG@xn--bcher-kva.example\r\nTo: jo\u0308rg@Bücher.example, b@x.org\r\nCc: B@x.org\r\n\r\n"
+        letter = read(headers.encode())
+        self.assertEqual(reply(letter, JOERG).to, "jo\u0308rg@Bücher.example, b@x.org")
+        self.assertEqual(reply(letter, "c@x.org", everybody=True).cc, "b@x.org")
+
+    def test_the_id_of_a_letter_beyond_ascii_is_told_where_a_header_may_be_of_utf8(self) -> None:
+        letter = read(f"From: {JOERG}\r\nMessage-ID: <1@bücher>\r\nReferences: <0@x>\r\n\r\n".encode())
+        draft = reply(letter, ALICE)
+        header = parcel(draft, ALICE).octets
+        self.assertTrue(header.startswith("In-Reply-To: <1@bücher>\r\nReferences: <0@x>\r\n <1@bücher>\r\n".encode()))
+        header = parcel(replace(draft, to="b@x.org"), ALICE).octets
+        self.assertTrue(header.startswith(b"References: <0@x>\r\nFrom: "), header)
+        self.assertTrue(header.isascii())
 
     def test_reply_to_comes_before_from(self) -> None:
         letter = read(self.received(From="bob@x.org", Reply_To="list@x.org", Subject="x").as_bytes())

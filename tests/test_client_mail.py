@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import threading
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from mailbe.client.errors import (
     Unreachable,
     WrongPassword,
 )  # fmt: skip
-from mailbe.client.mail import Folder, Letter, Mail
+from mailbe.client.mail import Mail
+from mailbe.client.maildrop import Folder, Letter
 from mailbe.client.reading import Attachment
 from mailbe.client.servers import Door, Servers
 from mailbe.client.trust import Trust
@@ -50,6 +52,15 @@ S: +OK
 C: PASS wonder land
 S: +OK
 """
+BEYOND_ASCII = f"""
+{HELLO.replace("PIPELINING", "UTF8 USER")}
+C: UTF8
+S: +OK
+C: USER {{}}
+S: +OK
+C: PASS {{}}
+S: +OK
+"""
 LISTED = """
 C: LIST
 S: +OK
@@ -68,6 +79,13 @@ BYE = """
 C: QUIT
 S: +OK
 """
+
+
+def on_the_wire(text: str) -> str:
+    """``text`` in UTF-8, each octet a character, as a script has it."""
+    return text.encode().decode("latin-1")
+
+
 ONE, TWO, THREE = (Letter(Folder.INBOX, uid, octets) for uid, octets in (("one", 100), ("two", 200), ("three", 300)))
 EHLO = """
 S: 220 here
@@ -76,6 +94,7 @@ S: 250-here
 S: 250-SIZE 10000
 S: 250 AUTH LOGIN PLAIN
 """
+WITH_UTF8 = EHLO.replace("SIZE 10000", "SMTPUTF8")
 AUTH = """
 C: AUTH PLAIN AGFsaWNlQHgub3JnAHdvbmRlciBsYW5k
 S: 235 ok
@@ -169,6 +188,35 @@ class LogIn(MailCase):
             """.replace("S: +\n", "S: + \n")
         )
         mail.log_in("alice@x.org", "wonder land")
+
+    def test_a_server_that_has_utf8_is_asked_for_letters_as_they_are(self) -> None:
+        mail = self.mail(IN.replace("S: PIPELINING", "S: UTF8").replace("C: USER", "C: UTF8\nS: +OK\nC: USER"))
+        mail.log_in("alice@x.org", "wonder land")
+
+    def test_where_it_does_not_do_what_it_offers_letters_come_all_the_same(self) -> None:
+        mail = self.mail(IN.replace("S: PIPELINING", "S: UTF8").replace("C: USER", "C: UTF8\nS: -ERR\nC: USER"))
+        mail.log_in("alice@x.org", "wonder land")
+
+    def test_a_name_or_a_password_beyond_ascii_is_said_to_who_takes_it(self) -> None:
+        for name, password in (("jörg@x.org", "gryphon"), ("alice@x.org", "größer")):
+            mail = self.mail(BEYOND_ASCII.format(*map(on_the_wire, (name, password))))
+            mail.log_in(name, password)
+
+    def test_or_with_sasl_which_is_of_utf8_everywhere(self) -> None:
+        proof = base64.b64encode("\0jörg@x.org\0größer".encode()).decode()
+        capabilities = HELLO.replace("UIDL\n", "UIDL\nS: SASL LOGIN PLAIN\n")
+        mail = self.mail(f"{capabilities}\nC: AUTH PLAIN\nS: +\nC: {proof}\nS: +OK\n")
+        mail.log_in("jörg@x.org", "größer")
+
+    def test_to_another_it_is_not_said_and_what_that_lacks_is(self) -> None:
+        without_capa = "S: +OK hi\nC: CAPA\nS: -ERR what?"
+        for script in (HELLO, HELLO.replace("UIDL\n", "UTF8\n") + "C: UTF8\nS: +OK", without_capa):
+            for name, password in (("jörg@x.org", "gryphon"), ("alice@x.org", "größer")):
+                mail = self.mail(script)
+                text = str(self.assertRaises(Refused, mail.log_in, name, password))
+                self.assertIn("takes ASCII alone in names and passwords", text)
+                self.assertIn("UTF8 USER (RFC 6856)", text)
+                self.assertEqual(mail.tries_left, 3)
 
     def test_a_server_that_knows_no_capa_will_do(self) -> None:
         mail = self.mail("S: +OK hi\nC: CAPA\nS: -ERR what?\n" + IN.partition("S: .\n")[2] + LISTED)
@@ -439,6 +487,51 @@ class Sending(MailCase):
         envelope = ENVELOPE.replace(" SIZE=[0-9]{3}", "")
         mail = self.logged_in(IN, smtp=(classic + envelope + "\nC: DATA\nS: 354 go\nC>\nS: 250 ok" + GOODBYE,))
         mail.send(DRAFT)
+
+    def about_to_send(self, name: str, ehlo: str, rest: str) -> Mail:
+        """Somebody who is in, with a letter for a server that says ``ehlo``; ``rest`` comes after his log-in there."""
+        proof = base64.b64encode(f"\0{name}\0wonder land".encode()).decode()
+        auth = f"C: AUTH PLAIN {proof}\nS: 235 ok\n"
+        mail = self.mail(BEYOND_ASCII.format(on_the_wire(name), "wonder land"), smtp=(ehlo + auth + rest + GOODBYE,))
+        mail.log_in(name, "wonder land")
+        return mail
+
+    def test_an_address_beyond_ascii_is_sent_from_and_to_with_smtputf8(self) -> None:
+        for sender, to in (("jörg@x.org", "bob@y.org"), ("alice@x.org", "jörg@x.org"), ("иван@x.org", "jörg@bücher.y")):
+            rest = (
+                f"C: MAIL FROM:<{on_the_wire(sender)}> SMTPUTF8\nS: 250 ok\n"
+                f"C: RCPT TO:<{on_the_wire(to)}>\nS: 250 ok\nC: DATA\nS: 354 go\nC>\nS: 250 ok"
+            )
+            draft = Draft(to, "größer", "text")
+            mail = self.about_to_send(sender, WITH_UTF8, rest)
+            self.assertEqual(mail.send(draft), (to,))
+            self.smtp.close()
+            self.assertIn(f"From: {sender}\r\nTo: {to}\r\nSubject: größer\r\n".encode(), self.smtp.heard[0])
+
+    def test_what_ascii_can_say_is_said_without_it(self) -> None:
+        rest = (
+            "C: MAIL FROM:<alice@xn--bcher-kva.example>\nS: 250 ok\nC: RCPT TO:<bob@xn--bcher-kva.example>\nS: 250 ok\n"
+            "C: DATA\nS: 354 go\nC>\nS: 250 ok"
+        )
+        draft = Draft("Jörg <bob@Bücher.example>", "größer", "größer")
+        mail = self.about_to_send("alice@bücher.example", WITH_UTF8, rest)
+        self.assertEqual(mail.send(draft), ("bob@xn--bcher-kva.example",))
+        self.smtp.close()
+        self.assertTrue(self.smtp.heard[0].isascii())
+
+    def test_a_server_without_smtputf8_gets_nothing_and_the_address_is_named(self) -> None:
+        classic = "S: 220 hi\nC: EHLO [127.0.0.1]\nS: 500 what?\nC: HELO [127.0.0.1]\nS: 250 hi\n"
+        for sender, draft, named in (
+            ("jörg@x.org", Draft("bob@y.org", "", ""), "jörg@x.org"),
+            ("alice@x.org", Draft("bob@y.org", "", "", bcc="иван@y.org"), "иван@y.org"),
+        ):
+            mail = self.about_to_send(sender, EHLO, "")
+            text = str(self.assertRaises(Refused, mail.send, draft))
+            self.assertIn(f"nothing was sent, as {named} is not ASCII", text)
+            self.assertIn("does not offer SMTPUTF8 (RFC 6531)", text)
+        mail = self.mail(BEYOND_ASCII.format(on_the_wire(sender), "wonder land"), smtp=(classic + GOODBYE,))
+        mail.log_in(sender, "wonder land")
+        self.assertIn("SMTPUTF8", str(self.assertRaises(Refused, mail.send, draft)))
 
     def test_login_is_said_where_there_is_no_plain(self) -> None:
         login = (

@@ -31,6 +31,14 @@ class Headings(SynchronousTestCase):
         self.assertEqual((shown.sender, shown.recipients, shown.subject), ("Jörg", "a@x.org, B, C", "Grüße an alle"))
         self.assertEqual(shown.date, datetime(2026, 11, 23, 8, tzinfo=timezone(timedelta(hours=2))))
 
+    def test_where_a_line_is_folded_a_space_stays(self) -> None:
+        for head in (
+            "=?utf-8?q?gr=C3=B6=C3=9Fer?=\n als",
+            "=?utf-8?q?gr=C3=B6=C3=9Fe?=\n =?utf-8?q?r?=\n als",
+            "größer\n als",
+        ):
+            self.assertEqual(heading(letter(f"Subject: {head}")).subject, "größer als")
+
     def test_what_is_missing_or_broken_is_empty(self) -> None:
         for head in ("X: y", "Date: tomorrow", "Date: 99 Foo 2026 99:99:99 +9999", "From:", "Subject:"):
             shown = heading(letter(head))
@@ -79,6 +87,24 @@ class Texts(SynchronousTestCase):
         (attached,) = shown.attachments
         self.assertEqual((attached.name, heading(attached.content).subject), ("letter.eml", "inner"))
 
+    def test_a_header_of_utf8_is_read_wherever_it_stands(self) -> None:
+        """RFC 6532 3.2, 3.7."""
+        inner = "From: jörg@x.org\nSubject: größer\n\nwithin"
+        shown = read(
+            letter(
+                "From: Ülo <jörg@bücher.example>\nContent-Type: multipart/mixed; boundary=b",
+                "--b\r\n\r\ntext\r\n"
+                '--b\r\nContent-Type: text/plain; name="größe.txt"\r\n\r\none\r\n'
+                '--b\r\nContent-Disposition: attachment; filename="Плюс.txt"\r\n\r\ntwo\r\n'
+                f"--b\r\nContent-Type: message/global\r\n\r\n{inner}\r\n"
+                "--b\r\nContent-Type: message/global-headers\r\n\r\nSubject: größer\r\n\r\n--b--\r\n",
+            )
+        )
+        self.assertEqual((shown.sender, shown.text), ((Person("Ülo", "jörg@bücher.example"),), "text"))
+        self.assertEqual([one.name for one in shown.attachments], ["größe.txt", "Плюс.txt", *["letter.eml"] * 2])
+        self.assertEqual(shown.attachments[2].content, inner.encode())
+        self.assertEqual(heading(shown.attachments[3].content).subject, "größer")
+
     def test_strange_charsets_are_read_as_well_as_can_be(self) -> None:
         for charset in ("no-such", "base64", "idna", "punycode", "undefined", "unicode_escape", "utf-7", "a\x00b", ""):
             shown = read(letter(f'Content-Type: text/plain; charset="{charset}"', "caf\u00e9 \\x1b[2J\r\n"))
@@ -114,6 +140,7 @@ class Texts(SynchronousTestCase):
         st.lists(
             st.sampled_from(
                 [b"Content-Type: ", b"multipart/mixed", b"multipart/alternative", b"message/rfc822", b"; boundary=x",
+                 b"message/global", b"\xc3\xb6", b"\xff",
                  b"\r\n--x\r\n", b"--x--", b"text/html", b"\r\n", b"; charset=", b"utf-7", b"Content-Disposition: ",
                  b"attachment; filename*0=", b"=?utf-8?q?", b"?=", b"From: ", b"<a@b>", b"\"", b"(",
                  b"Date: ", b"<!", b"&#",

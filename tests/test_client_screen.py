@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailbe.client.certificate import Certificate
 from mailbe.client.dialogue import Said
 from mailbe.client.errors import NoAnswer, NotPrivate, NotTrusted, Refused
-from mailbe.client.mail import Folder
+from mailbe.client.maildrop import Folder
 from mailbe.client.screen import letters as letters_module
 from mailbe.client.screen.compose import Compose, Files
 from mailbe.client.screen.files import ChooseFile, ChooseFolder, completed
@@ -41,6 +41,11 @@ def certificate(*, changed: bool = False) -> Certificate:
         why="it is signed by nobody known",
         changed=changed,
     )
+
+
+def lines(pane: Protocol) -> list[str]:
+    """What it shows, a text for each line said: ``POP3 C: RETR 1 [RFC 1939 5]``."""
+    return [f"{said.protocol} {said.who}: {said.text} [{said.section}]" for said in pane._lines]
 
 
 class ScreenTestCase(SynchronousTestCase):
@@ -94,7 +99,7 @@ class TheWholeWay(ScreenTestCase):
             await hands.sees("Sent to bob@localhost", "SMTP  C: DATA", "RFC 5321 4.1.1.4")
             await hands.press("enter")
             await hands.sees("Dear Alice,", "label.txt")
-            self.assertIn("POP3 C: RETR 1 [RFC 1939 5]", screen.query_one(Protocol).lines)
+            self.assertIn("POP3 C: RETR 1 [RFC 1939 5]", lines(screen.query_one(Protocol)))
             await hands.press("escape", "down", "d")
             await hands.sees("1 marked for deletion", "✗")
             await hands.press("u")
@@ -719,7 +724,7 @@ class ProtocolPane(ScreenTestCase):
             for number in range(MOST_LINES + 10):
                 hands.client._hear(Said("POP3", "S", f"line {number};", None))
             await hands.sees(f"line {MOST_LINES + 9};")
-            self.assertLessEqual(len(hands.client.screen.query_one(Protocol).lines), MOST_LINES)
+            self.assertLessEqual(len(lines(hands.client.screen.query_one(Protocol))), MOST_LINES)
             self.assertLessEqual(len(hands.client.said), MOST_LINES)
 
         self.play(script)

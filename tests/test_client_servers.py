@@ -60,6 +60,12 @@ class Finding(SynchronousTestCase):
         self.assertEqual(found.smtp, (Door("pop.example.org", 465, True), Door("pop.example.org", 587, False)))
         self.assertEqual(found.site, "https://example.org/mail")
 
+    def test_a_host_of_any_letters_is_looked_up_as_itself(self) -> None:
+        """IDNA 2008: the older one, which Python's sockets and TLS go by, would go to strasse.example."""
+        self.assertEqual(find(self.maildata, "Straße.example").name, "xn--strae-oqa.example")
+        for literally in ("::1", "no_host", "a..b", "☃.example"):
+            self.assertEqual(find(self.maildata, literally).name, literally)
+
     def test_what_is_asked_for_is_taken(self) -> None:
         ca = Path("other.pem")
         found = find(self.maildata, "127.0.0.1", pop3=995, smtp=4711, ca=ca)

@@ -44,6 +44,7 @@ SECTIONS: dict[Protocol, dict[str, str]] = {
         "EHLO": "RFC 5321 4.1.1.1",
         "HELO": "RFC 5321 4.1.1.1",
         "MAIL": "RFC 5321 4.1.1.2",
+        "MAIL SMTPUTF8": "RFC 6531 3.4",
         "RCPT": "RFC 5321 4.1.1.3",
         "DATA": "RFC 5321 4.1.1.4",
         "RSET": "RFC 5321 4.1.1.5",
@@ -56,6 +57,7 @@ SECTIONS: dict[Protocol, dict[str, str]] = {
         "": "RFC 1939 4",
         "CAPA": "RFC 2449 5",
         "STLS": "RFC 2595 4",
+        "UTF8": "RFC 6856 2.1",
         "USER": "RFC 1939 7",
         "PASS": "RFC 1939 7",
         "AUTH": "RFC 5034 4",
@@ -148,7 +150,7 @@ class Transcript:
             # A lone * gives the exchange up (RFC 4954 4, RFC 5034 4), and is no secret.
             self._say("C", "*" if line == b"*" else MASK, self._section("AUTH"))
             return
-        verb = _decoded(line).partition(" ")[0].upper()
+        verb = _verb(_decoded(line).upper())
         self._asked.append(verb)
         self._say("C", masked(_decoded(line)), self._section(verb))
 
@@ -172,6 +174,13 @@ class Transcript:
 
     def _say(self, who: Literal["C", "S", "*"], text: str, section: str | None = None) -> None:
         self._listen(Said(self._protocol, who, text, section))
+
+
+def _verb(command: str) -> str:
+    """What a command is called in ``SECTIONS``."""
+    verb, _, arguments = command.partition(" ")
+    # With this one word at its end it is a command of another RFC, which lets UTF-8 into all that follows.
+    return "MAIL SMTPUTF8" if verb == "MAIL" and "SMTPUTF8" in arguments.split()[1:] else verb
 
 
 _SECRETS = re.compile(r"(?i)(PASS|AUTH +\S+|APOP +\S+) .*")

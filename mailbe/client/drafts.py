@@ -17,10 +17,12 @@ from mailbe.client.errors import BadDraft
 from mailbe.client.printable import one_line, printable
 from mailbe.client.reading import Attachment, Person, Reading
 
-# Nothing but ASCII crosses the wire, so that no server needs to have more than RFC 5321.
+# Nothing but ASCII crosses the wire, so that no server needs to have more than RFC 5321: but for a header with an
+# address that is more, which cannot be encoded (RFC 6532 3).
 POLICY = email.policy.SMTP.clone(cte_type="7bit")
+UTF8_POLICY = email.policy.SMTPUTF8.clone(cte_type="7bit")
 MOST_REFERENCES = 20
-_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,500}>")
+_MESSAGE_ID = re.compile(r"<[^\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,500}>")
 # What stands between commas, but for those in a quoted name or in an address.
 _PARTS = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,;])+')
 _PERSON = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<address>[^<>]+)>|(?P<bare>[^\s<>]+)')
@@ -47,8 +49,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What is handed to the server."""
+    """What is handed to the server. An address in it that is not ASCII needs SMTPUTF8 (RFC 6531)."""
 
+    sender: str
     recipients: tuple[str, ...]
     octets: bytes
 
@@ -65,20 +68,22 @@ def parcel(draft: Draft, sender: str) -> Parcel:
     recipients = tuple(dict.fromkeys(person.address for person in (*to, *cc, *bcc)))
     if not recipients:
         raise BadDraft("the letter is to nobody: give an address")
-    message = EmailMessage(POLICY)
-    message["From"] = headerregistry.Address(addr_spec=origin)
+    shown = (origin, *(person.address for person in (*to, *cc)))
+    policy = POLICY if all(map(str.isascii, shown)) else UTF8_POLICY
+    message = EmailMessage(policy)
+    message["From"] = _in_header(Person("", origin))
     for name, people in (("To", to), ("Cc", cc)):
         if people:
-            message[name] = tuple(headerregistry.Address(who.name, addr_spec=who.address) for who in people)
+            message[name] = tuple(map(_in_header, people))
     message["Subject"] = one_line(draft.subject)
     message["Date"] = localtime()
-    message["Message-ID"] = make_msgid(domain=domain.strip("[]"))
+    message["Message-ID"] = make_msgid(domain=ascii_domain(domain).strip("[]"))
     # A text has lines, and no surrogates such as a terminal makes of octets that it cannot read.
     text = "\n".join(draft.text.splitlines()) + "\n"
     message.set_content(text.encode("utf-8", "replace").decode())
     for attachment in draft.attachments:
         _attach(message, attachment if isinstance(attachment, Attachment) else load(attachment))
-    return Parcel(recipients, _thread(draft) + message.as_bytes())
+    return Parcel(origin, recipients, _thread(draft, beyond_ascii=policy.utf8) + message.as_bytes())
 
 
 def load(path: Path) -> Attachment:
@@ -102,7 +107,7 @@ def reply(letter: Reading, address: str, *, everybody: bool = False) -> Draft:
     :param everybody: whether it goes to all who got the letter, too.
     """
     to = letter.reply_to or letter.sender
-    if [person.address.lower() for person in to] == [address.lower()]:
+    if [_key(person.address) for person in to] == [_key(address)]:
         to = letter.to or to  # who answers a letter of his own goes on writing to those it was to
     cc = _others((*letter.to, *letter.cc), [address, *(person.address for person in to)]) if everybody else ()
     return Draft(
@@ -145,11 +150,19 @@ def _prefixed(prefix: str, pattern: str, subject: str) -> str:
 
 def _others(people: Iterable[Person], known: Sequence[str]) -> tuple[Person, ...]:
     """Those of ``people`` that are not known yet, each once."""
-    seen = {address.lower() for address in known}
+    seen = set(map(_key, known))
     others: dict[str, Person] = {}
     for person in people:
-        others.setdefault(person.address.lower(), person)
+        others.setdefault(_key(person.address), person)
     return tuple(person for key, person in others.items() if key not in seen)
+
+
+def _key(address: str) -> str:
+    """What the spellings of an address share, as far as we can know of one of another host."""
+    try:
+        return Address.parse(address).key
+    except BadAddress:
+        return address.lower()
 
 
 def _line(people: Iterable[Person]) -> str:
@@ -177,9 +190,13 @@ def _address(text: str) -> str:
         address = Address.parse(text)
     except BadAddress as error:
         raise BadDraft(printable(str(error))) from error
-    if not address.local.isascii():
-        raise BadDraft(f"{printable(text)}: this client writes for and to addresses alone that are ASCII before the @")
-    return str(address if address.is_ascii else replace(address, domain=ascii_domain(address.domain)))
+    # A domain alone needs no SMTPUTF8, as all servers know its A-labels.
+    return str(replace(address, domain=ascii_domain(address.domain)) if address.local.isascii() else address)
+
+
+def _in_header(person: Person) -> headerregistry.Address:
+    address = Address.parse(person.address)  # by us: of a whole address the library takes ASCII alone
+    return headerregistry.Address(person.name, address.local, address.domain)
 
 
 def _attach(message: EmailMessage, attachment: Attachment) -> None:
@@ -189,14 +206,18 @@ def _attach(message: EmailMessage, attachment: Attachment) -> None:
     message.add_attachment(attachment.content, maintype=main, subtype=sub, filename=one_line(attachment.name))
 
 
-def _thread(draft: Draft) -> bytes:
+def _thread(draft: Draft, *, beyond_ascii: bool) -> bytes:
     """The headers that tie an answer to what it answers.
 
     They stand before the others: of one that is longer than a line, the standard library makes encoded words, which no
     Message-ID is.
     """
-    references = _MESSAGE_ID.findall(draft.references)
+
+    def ids(text: str) -> list[str]:
+        return [one for one in _MESSAGE_ID.findall(text) if beyond_ascii or one.isascii()]
+
+    references = ids(draft.references)
     if len(references) > MOST_REFERENCES:
         references = [references[0], *references[1 - MOST_REFERENCES :]]  # the thread's first is the one that counts
-    lines = [("In-Reply-To", _MESSAGE_ID.findall(draft.in_reply_to)[:1]), ("References", references)]
-    return "".join(f"{name}: " + "\r\n ".join(ids) + "\r\n" for name, ids in lines if ids).encode("ascii")
+    lines = [("In-Reply-To", ids(draft.in_reply_to)[:1]), ("References", references)]
+    return "".join(f"{name}: " + "\r\n ".join(told) + "\r\n" for name, told in lines if told).encode()

@@ -9,15 +9,13 @@ that dies before has deleted nothing.
 from __future__ import annotations
 
 import contextlib
-import enum
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import TypeVar
 
-from mailbe.client import drafts, reading
+from mailbe.client import drafts
 from mailbe.client.dial import Speaker, dial
 from mailbe.client.dialogue import Listen, Protocol
 from mailbe.client.drafts import Draft, Parcel
@@ -33,6 +31,7 @@ from mailbe.client.errors import (
     TryLater,
     WrongPassword,
 )
+from mailbe.client.maildrop import Folder, Letter, Maildrop
 from mailbe.client.pop3 import BadCredentials, Pop3
 from mailbe.client.printable import one_line
 from mailbe.client.reading import Heading
@@ -49,38 +48,6 @@ BATCH = 50  # letters whose headers are asked for at once
 
 _Value = TypeVar("_Value")
 _Speaker = TypeVar("_Speaker", bound=Speaker)
-_UNKNOWN = Heading("", "", "(the server does not show it)", None)
-
-
-class Folder(enum.Enum):
-    """A maildrop."""
-
-    INBOX = "inbox"
-    SENT = "sent"
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A letter that lies on the server."""
-
-    folder: Folder
-    uid: str
-    """Its unique-id (RFC 1939 7)."""
-    octets: int
-
-
-class _Session:
-    """An open maildrop."""
-
-    def __init__(self, pop3: Pop3) -> None:
-        self.pop3 = pop3
-        self.listed: dict[str, tuple[int, int]] | None = None
-        """Number and size by unique-id, the oldest first; ``None`` while they were not asked for."""
-
-    def list(self) -> dict[str, tuple[int, int]]:
-        if self.listed is None:
-            self.listed = {uid: (number, octets) for number, uid, octets in self.pop3.letters()}
-        return self.listed
 
 
 class Mail:
@@ -102,7 +69,7 @@ class Mail:
         self._password = ""
         self._plaintext_allowed = False
         self._keeps_no_sent_mail = False
-        self._sessions: dict[Folder, _Session] = {}
+        self._maildrops: dict[Folder, Maildrop] = {}
         self._headings: dict[Letter, Heading] = {}
         self._deleted: set[Letter] = set()
         self._fetching, self._sending = Lock(), Lock()
@@ -132,7 +99,7 @@ class Mail:
             self.name, self._password = name, password
             self.address = name if "@" in name else f"{name}@{self._servers.domain}"
             try:
-                self._sessions[Folder.INBOX] = self._open(Folder.INBOX)
+                self._maildrops[Folder.INBOX] = self._open(Folder.INBOX)
             except InUse:
                 raise
             except TryLater as error:
@@ -149,11 +116,10 @@ class Mail:
         :raises NoAnswer, TryLater, InUse, Refused, Cancelled, NotTrusted:
         """
         with self._busy(self._fetching):
-            session = self._sessions.get(folder)
-            if session is not None and session.listed is not None:
-                self._rest(folder)  # a session sees the letters that were there when it began (RFC 1939 3)
-            listed = self._in(folder, _Session.list)
-            letters = [Letter(folder, uid, octets) for uid, (_, octets) in listed.items()]
+            maildrop = self._maildrops.get(folder)
+            if maildrop is not None and maildrop.was_listed:
+                self._rest(folder)  # it shows the letters that were there when it was opened (RFC 1939 3)
+            letters = self._in(folder, Maildrop.letters)
             gone = {letter for letter in self._deleted if letter.folder is folder} - set(letters)
             self._deleted -= gone
             return letters[::-1]
@@ -170,7 +136,7 @@ class Mail:
                 for folder in Folder:
                     wanted = [one for one in some if one.folder is folder and one not in self._headings]
                     if wanted:
-                        self._headings.update(self._in(folder, partial(_headings, letters=wanted)))
+                        self._headings.update(self._in(folder, partial(Maildrop.headings, letters=wanted)))
             for letter in some:
                 if letter in self._headings:
                     yield letter, self._headings[letter]
@@ -181,15 +147,8 @@ class Mail:
         :raises Gone:
         :raises NoAnswer, TryLater, InUse, Refused, Cancelled, NotTrusted:
         """
-
-        def retrieve(session: _Session) -> bytes:
-            if letter.uid not in (listed := session.list()):
-                raise Gone("this letter is not on the server any more")
-            number, octets = listed[letter.uid]
-            return session.pop3.retr(number, octets, progress)
-
         with self._busy(self._fetching):
-            return self._in(letter.folder, retrieve)
+            return self._in(letter.folder, partial(Maildrop.fetch, letter=letter, progress=progress))
 
     def delete(self, letter: Letter) -> None:
         """Mark a letter; ``leave`` deletes it."""
@@ -229,7 +188,7 @@ class Mail:
                 self._check_privacy(smtp.wire)
                 if smtp.wants_log_in:
                     smtp.log_in(self.name, self._password)
-                smtp.send(self.address, parcel.recipients, parcel.octets, progress)
+                smtp.send(parcel.sender, parcel.recipients, parcel.octets, progress)
             except (Refused, TryLater):
                 smtp.quit()
                 raise
@@ -250,7 +209,7 @@ class Mail:
                 marked = {letter for letter in self._deleted if letter.folder is folder}
                 if marked:
                     try:
-                        count += self._in(folder, partial(_delete, letters=marked))
+                        count += self._in(folder, partial(Maildrop.delete, letters=marked))
                     finally:
                         self._drop(folder)
                     self._deleted -= marked
@@ -293,9 +252,9 @@ class Mail:
             self._cancelled.discard(lock)
             yield
 
-    def _in(self, folder: Folder, act: Callable[[_Session], _Value]) -> _Value:
+    def _in(self, folder: Folder, act: Callable[[Maildrop], _Value]) -> _Value:
         """Do something in a maildrop; anew, if the server had hung up since the last time."""
-        was_open = folder in self._sessions
+        was_open = folder in self._maildrops
         try:
             return self._act(folder, act)
         except HungUp:
@@ -303,20 +262,20 @@ class Mail:
                 raise
         return self._act(folder, act)
 
-    def _act(self, folder: Folder, act: Callable[[_Session], _Value]) -> _Value:
-        session = self._sessions.get(folder)
-        if session is None:
-            session = self._sessions[folder] = self._open(folder)
-        self._wires[self._fetching] = session.pop3.wire
+    def _act(self, folder: Folder, act: Callable[[Maildrop], _Value]) -> _Value:
+        maildrop = self._maildrops.get(folder)
+        if maildrop is None:
+            maildrop = self._maildrops[folder] = self._open(folder)
+        self._wires[self._fetching] = maildrop.wire
         try:
-            return act(session)
+            return act(maildrop)
         except (Refused, TryLater, Gone):
             raise  # replies like any other; the session goes on
         except BaseException:
             self._drop(folder)
             raise
 
-    def _open(self, folder: Folder) -> _Session:
+    def _open(self, folder: Folder) -> Maildrop:
         if not self._password:
             raise Refused(LOG_IN_FIRST)
         pop3 = self._dial(Pop3, "POP3", self._fetching)
@@ -331,7 +290,7 @@ class Mail:
             if isinstance(error, InUse):
                 raise InUse(f"{error}: leave the other mail program, or wait until it logs out") from error
             raise
-        return _Session(pop3)
+        return Maildrop(folder, pop3)
 
     def _open_inbox(self, pop3: Pop3) -> None:
         try:
@@ -372,13 +331,13 @@ class Mail:
             self._rest(folder)
 
     def _rest(self, folder: Folder) -> None:
-        if session := self._sessions.pop(folder, None):
+        if maildrop := self._maildrops.pop(folder, None):
             with contextlib.suppress(MailError):  # nothing was to be done
-                session.pop3.quit()
+                maildrop.quit()
 
     def _drop(self, folder: Folder) -> None:
-        if session := self._sessions.pop(folder, None):
-            session.pop3.wire.close()
+        if maildrop := self._maildrops.pop(folder, None):
+            maildrop.wire.close()
 
     def _too_many(self, name: str) -> TooManyFailures:
         site = f" at {self._servers.site}/password" if self._servers.site else ""
@@ -399,25 +358,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _headings(session: _Session, letters: Iterable[Letter]) -> dict[Letter, Heading]:
-    listed = session.list()
-    by_number = {listed[letter.uid][0]: letter for letter in letters if letter.uid in listed}
-    return {
-        by_number[number]: _UNKNOWN if header is None else reading.heading(header)
-        for number, header in session.pop3.tops(list(by_number))
-    }
-
-
-def _delete(session: _Session, letters: Iterable[Letter]) -> int:
-    listed = session.list()
-    numbers = sorted(listed[letter.uid][0] for letter in letters if letter.uid in listed)
-    marked = session.pop3.dele(numbers)
-    try:
-        session.pop3.quit()
-    except (Refused, TryLater) as error:
-        raise Refused(f"not all letters could be deleted: {error}") from error
-    if marked < len(numbers):
-        raise Refused(f"{len(numbers) - marked} of {len(numbers)} letters could not be deleted")
-    return marked

@@ -7,6 +7,7 @@ time, and cannot tell how far it is.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import ssl
 from collections import Counter
@@ -68,12 +69,26 @@ class Pop3:
         return " ".join(self.capabilities.get("IMPLEMENTATION", ())).startswith("mailbe")
 
     def log_in(self, name: str, password: str) -> None:
-        """:raises BadCredentials, InUse, TryLater, Refused, NoAnswer:"""
-        mechanisms = [mechanism.upper() for mechanism in self.capabilities.get("SASL", ())]
-        if "USER" not in self.capabilities and "PLAIN" in mechanisms:
+        """Open the maildrop, with headers of UTF-8 as they are where the server has that.
+
+        :raises BadCredentials, InUse, TryLater, Refused, NoAnswer:
+        """
+        utf8 = self.capabilities.get("UTF8")
+        if utf8 is not None:
+            with contextlib.suppress(Refused):  # then headers come in ASCII, as from a server without it
+                self._ask("UTF8")
+        # RFC 6856 2.2: USER and PASS are ASCII but for a server that says so; AUTH PLAIN is UTF-8 (RFC 4616 2).
+        takes_it = (name + password).isascii() or "USER" in map(str.upper, utf8 or ())
+        takes_plain = "PLAIN" in map(str.upper, self.capabilities.get("SASL", ()))
+        if takes_plain and not (takes_it and "USER" in self.capabilities):
             self._ask("AUTH PLAIN", continued=True)
             response = base64.b64encode(f"\0{name}\0{password}".encode()).decode()
             self._prove(response)
+        elif not takes_it:
+            raise Refused(
+                f"{self.wire.place} takes ASCII alone in names and passwords, as it offers neither UTF8 USER "
+                "(RFC 6856) nor AUTH PLAIN (RFC 4616)"
+            )
         else:
             try:
                 self._ask(f"USER {name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import email
 import email.header
+import email.policy
 import email.utils
 import os
 import re
@@ -29,6 +30,8 @@ LONGEST_NAME = 150  # octets of an attachment's name
 LONGEST_SUFFIX = 20  # of them behind the dot
 LONGEST_HEADER = 20_000  # characters that are read of one
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
+_FOLD = re.compile(r"\r?\n(?=[ \t])")  # RFC 5322 2.2.3
+_LETTERS = ("message/rfc822", "message/global", "message/global-headers")  # RFC 2046 5.2.1, RFC 6532 3.7, RFC 6533 6.2
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
 
 
@@ -92,19 +95,29 @@ class Reading:
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
 
+class _Headers(email.policy.Compat32):
+    """As the library reads letters, but for octets beyond ASCII in a header: they are UTF-8 (RFC 6532 3)."""
+
+    def header_fetch_parse(self, name: str, value: Any) -> Any:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(value, str) else value
+
+
+_POLICY = _Headers()
+
+
 def heading(octets: bytes) -> Heading:
     """What a list shows, of a letter or of its header alone."""
-    return _heading(email.message_from_bytes(_header_of(octets)))
+    return _heading(_parsed(_header_of(octets)))
 
 
 def read(octets: bytes) -> Reading:
     """A whole letter."""
     try:
-        message = email.message_from_bytes(octets)
+        message = _parsed(octets)
         text, attachments = _body(message)
     except RecursionError:
         # Parts within parts without end. Who wrote that wants it to be unreadable.
-        message = email.message_from_bytes(_header_of(octets))
+        message = _parsed(_header_of(octets))
         text, attachments = octets.decode("utf-8", "replace"), []
     if len(text) > LONGEST_TEXT:
         text = f"{text[:LONGEST_TEXT]}\n[{len(text) - LONGEST_TEXT} more characters]\n"
@@ -155,6 +168,10 @@ def safe_name(name: str) -> str:
     return stem.encode()[: LONGEST_NAME - LONGEST_SUFFIX].decode(errors="ignore") + suffix
 
 
+def _parsed(octets: bytes) -> Message:
+    return email.message_from_bytes(octets, policy=_POLICY)
+
+
 def _header_of(octets: bytes) -> bytes:
     end = re.search(rb"\r?\n\r?\n", octets)
     return octets[: end.end()] if end else octets
@@ -193,6 +210,7 @@ def _decoded(value: object) -> str:
     """A header's value on one line, its encoded words (MIME) read; octets that are not ASCII are taken for UTF-8."""
     text = str(value)[:LONGEST_HEADER].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if _ENCODED_WORD.search(text):
+        text = _FOLD.sub("", text)  # which the library forgets, and a space with it
         # Header parsing of strange text fails in strange ways; then it is shown as it came.
         with contextlib.suppress(HeaderParseError, ValueError, LookupError, AttributeError):
             text = "".join(
@@ -234,7 +252,7 @@ def _parts(message: Message) -> Iterator[Message]:
     parts: list[Any] = list(message.get_payload()) if message.is_multipart() else []
     if not parts:
         yield message
-    elif kind == "message/rfc822":
+    elif kind in _LETTERS:
         yield _whole(message, parts[0])
     elif kind == "multipart/alternative":
         plain = (part for part in parts if part.get_content_type() == "text/plain")

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from mailbe.client.errors import NoAnswer, NotRegistered
 from mailbe.client.printable import one_line
-from mailbe.client.servers import Servers, is_this_machine
+from mailbe.client.servers import Servers, ascii_host, is_this_machine
 from mailbe.client.trust import Trust
 from mailbe.client.wire import why
 
@@ -92,7 +92,7 @@ class Desk:
 
         :raises NotTrusted, OSError:
         """
-        host, port = site.hostname or "", site.port or (443 if site.scheme == "https" else 80)
+        host, port = ascii_host(site.hostname or ""), site.port or (443 if site.scheme == "https" else 80)
         connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
         if site.scheme == "http":
             return connection

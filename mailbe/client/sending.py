@@ -30,6 +30,7 @@ class Smtp:
         self._smtp = smtplib.SMTP(local_hostname=literal(wire.local))
         self._smtp.ehlo_msg = "EHLO"  # smtplib's is in lower case, which is no less right, but not what people learn
         self._smtp.sock = cast(socket.socket, wire)
+        self._smtp.command_encoding = "utf-8"  # ``send`` sees to it that nothing beyond ASCII is said to who takes none
         self._greeted = False
 
     def greet(self) -> None:
@@ -76,11 +77,18 @@ class Smtp:
         :raises Refused, TryLater: nobody gets it.
         :raises NoAnswer: nobody gets it, unless the message says that this is not known.
         """
-        size = self._smtp.has_extn("size")
+        beyond_ascii = [address for address in (sender, *recipients) if not address.isascii()]
+        if beyond_ascii and not self._smtp.has_extn("smtputf8"):
+            raise Refused(
+                f"nothing was sent, as {beyond_ascii[0]} is not ASCII before the @, and {self.wire.place}, the server "
+                "for sending, does not offer SMTPUTF8 (RFC 6531)"
+            )
         most = self._smtp.esmtp_features.get("size", "")
         if re.fullmatch("[0-9]{1,18}", most) and 0 < int(most) < len(letter):
             raise Refused(f"the letter has {len(letter)} octets, and the server takes {most} at most")
-        self._expect(250, self._say("MAIL", f"FROM:<{sender}>" + (f" SIZE={len(letter)}" if size else "")))
+        size = f" SIZE={len(letter)}" if self._smtp.has_extn("size") else ""
+        utf8 = " SMTPUTF8" if beyond_ascii else ""
+        self._expect(250, self._say("MAIL", f"FROM:<{sender}>{size}{utf8}"))
         refused: list[tuple[int, str]] = []
         for recipient in recipients:
             code, words = self._say("RCPT", f"TO:<{recipient}>")

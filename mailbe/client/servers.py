@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailbe import listening
+from mailbe.address import ascii_domain, is_domain
 from mailbe.listening import Listening, Port
 from mailbe.maildata import Maildata
 from mailbe.ports import IMPLICIT_TLS, OURS, STANDARD
@@ -60,7 +61,7 @@ def find(
     """
     home = Maildata(maildata)
     told = listening.read(home.listening) if host in (None, HOME) else None
-    name = told.domains[0] if told and host is None else host or HOME
+    name = told.domains[0] if told and host is None else ascii_host(host or HOME)
     at_home = told is not None or is_this_machine(name)
     authorities = [ca] if ca else []
     if at_home and os.access(home.authority, os.R_OK):
@@ -73,6 +74,11 @@ def find(
         site.rstrip("/") if site else _site(told),
         tuple(authorities),
     )
+
+
+def ascii_host(name: str) -> str:
+    """``name`` with A-labels; Python's own are those of an older standard, in which straße is strasse."""
+    return ascii_domain(name) if is_domain(name) else name
 
 
 def is_this_machine(host: str) -> bool:

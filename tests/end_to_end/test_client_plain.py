@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import pexpect
 
+from mailbe.client.reading import read
 from tests.client_actor import Actor
 from tests.end_to_end.dovecot import PASSWORD as DOVECOT_PASSWORD
 from tests.end_to_end.dovecot import Dovecot
@@ -26,9 +27,12 @@ from tests.end_to_end.server import (
     manage,
     user,
 )
+from tests.end_to_end.utf8 import JOERG, PASSWORD
+from tests.end_to_end.utf8 import fetch as fetch_utf8
 from tests.test_client_register import Site
 
 SECONDS = 60
+ANNA = "анна@localhost"
 MAIN = "from mailbe.cli import main; raise SystemExit(main())"
 HOSTILE = (
     b"From: \"\x1b]0;owned\x07\" <mallory@example.com>\r\nTo: bob@localhost\r\n"
@@ -333,6 +337,98 @@ class AtATerminal(PlainCase):
         seen.sees("deleted: 1")
         seen.ends(0)
         self.assertEqual(server.letters("reception", BOB), [])
+
+
+class BeyondAscii(PlainCase):
+    """RFC 6531 and 6856, at the keyboard of somebody whose name needs them."""
+
+    def serve_joerg(self) -> Server:
+        server = self.serve("--domain", "localhost", "--domain", "bücher.example")
+        for name in (JOERG, ANNA):
+            user(server.maildata, "add", name, PASSWORD)
+        return server
+
+    def test_a_letter_and_its_answer_between_those_whose_names_need_utf8_and_those_whose_do_not(self) -> None:
+        server = self.serve_joerg()
+        for name, to in ((JOERG, f"{ANNA}, Élise <{ALICE}>"), (ALICE, JOERG)):
+            seen = Terminal(self, self.command(server))
+            password = PASSWORD if name == JOERG else PASSWORDS[name]
+            seen.answers(
+                ("> ", "trace on"), ("> ", f"login {name}"), ("Password: ", password), ("> ", "send"), ("To: ", to),
+                ("Cc: ", ""), ("Subject: ", "größer"), ("attach: ", ""), ("ends it.", "Grüße.\n."),
+            )  # fmt: skip
+            seen.sees(", ".join(address for address in (JOERG, ANNA, ALICE) if address in to))
+            seen.answers(("> ", "quit"))
+            seen.ends(0)
+            lines = seen.screen.splitlines()
+            self.assertIn("POP3 C: UTF8   [RFC 6856 2.1]", lines)
+            self.assertIn(f"POP3 C: USER {name}   [RFC 1939 7]", lines)
+            [said] = [line for line in lines if line.startswith("SMTP C: MAIL")]
+            self.assertRegex(said, rf"MAIL FROM:<{name}> SIZE=[0-9]+ SMTPUTF8   \[RFC 6531 3.4\]")
+        seen = Terminal(self, self.command(server))
+        seen.answers(("> ", f"login {JOERG}"), ("Password: ", PASSWORD), ("> ", "list"), (f"{ALICE}", ""))
+        seen.answers(("größer", "read 1"), (f"From: {ALICE}", ""), (f"To: {JOERG}", ""), ("Subject: größer", ""))
+        seen.answers(("> ", "reply 1"), (f"To: {ALICE}", ""), ("ends it.", "Danke.\n."), (f"sent to {ALICE}", ""))
+        seen.answers(("> ", "sent"), ("Re: größer", ""), (f"{ANNA}, Élise", ""), ("> ", "quit"))
+        seen.ends(0)
+        done = self.script(server, f"login {ANNA}", PASSWORD, "list", "reply 1 all", "", "Auch.", ".", "quit")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"To: {JOERG}\nCc: Élise <{ALICE}>\nSubject: Re: größer\nsent to {JOERG}, {ALICE}\n", done.stdout)
+        answers = [read(one) for one in fetch_utf8(server.pop3)]
+        self.assertEqual([one.header("From") for one in answers], [ALICE, ANNA])
+        self.assertEqual(answers[1].header("References"), answers[1].header("In-Reply-To"))
+        self.assertEqual(len(fetch(server.pop3, ALICE)), 3)
+
+    def test_a_domain_alone_needs_no_smtputf8(self) -> None:
+        server = self.serve_joerg()
+        user(server.maildata, "add", "carol@bücher.example", PASSWORD)
+        lines = ["trace on", "send", "carol", "", "größer", "", "Grüße", ".", "list", "quit"]
+        done = self.script(server, "login carol@bücher.example", PASSWORD, *lines)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("MAIL FROM:<carol@xn--bcher-kva.example> SIZE=", done.stdout)
+        self.assertNotIn("SMTPUTF8 ", done.stdout)
+        self.assertRegex(done.stdout, "(?m)^1\t.*\tcarol@xn--bcher-kva.example\tgrößer\t")
+
+    def test_where_smtputf8_is_lacking_the_letter_is_kept(self) -> None:
+        server = self.serve_joerg()
+        ehlo = "S: 220 hi\nC: EHLO [127.0.0.1]\nS: 250 hi\n"
+        good = f"C: MAIL FROM:<{ALICE}>\nS: 250 ok\nC: RCPT TO:<{BOB}>\nS: 250 ok\nC: DATA\nS: 354 go\nC>\nS: 250 ok\n"
+        bye = "C: QUIT\nS: 221 bye"
+        without = Actor(ehlo + bye, ehlo + good + bye)
+        command = self.command(server)
+        command[command.index("--smtp") + 1] = str(without.port)
+        seen = Terminal(self, command)
+        seen.log_in(ALICE)
+        seen.answers(
+            ("> ", "send"), ("To: ", JOERG), ("Cc: ", ""), ("Subject: ", "kept"), ("attach: ", ""),
+            ("ends it.", "a long letter\n."),
+        )  # fmt: skip
+        seen.sees("The letter is kept")
+        seen.sees(f"nothing was sent, as {JOERG} is not ASCII")
+        seen.sees("does not offer SMTPUTF8 (RFC 6531)")
+        seen.answers(("> ", "retry"), (f"To [{JOERG}]: ", BOB), ("Cc []: ", ""), (f"sent to {BOB}", ""), ("> ", "quit"))
+        seen.ends(0)
+        without.close()
+        self.assertIn(b"a long letter", without.heard[0])
+
+    def test_who_registers_with_such_a_name_where_that_is_let_is_in(self) -> None:
+        server = self.serve("--domain", "x.org", "--domain", "localhost")
+        site = Registrar(server)
+        self.addCleanup(site.close)
+        command = self.command(server, "--site", f"http://127.0.0.1:{site.server_port}")
+        done = self.run_script(command, ["register", "jörg", "cheshire-cat-5", "rabbit-hole", "quit"])
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, "jörg@x.org is registered\nlogged in as jörg@x.org: 0 letters\n")
+
+    def test_and_where_it_is_not_is_told_so(self) -> None:
+        maildata = self.scratch() / "maildata"
+        server = Server(maildata, "--http", "tcp:0:interface=127.0.0.1", "--registration", "open")
+        self.addCleanup(server.close)
+        server.start()
+        command = [sys.executable, "-c", MAIN, "--maildata", str(maildata), "client", "--plain"]
+        done = self.run_script(command, ["register", "jörg", "cheshire-cat-5", "quit"])
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("A name has letters from a to z", done.stderr)
 
 
 @needs("dovecot")

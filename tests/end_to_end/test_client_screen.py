@@ -28,11 +28,12 @@ from tests.client_screen import Hands, play, until
 from tests.end_to_end.letters import letter, send
 from tests.end_to_end.programs import needs
 from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, EndToEndTestCase, Server, environment, eventually
+from tests.end_to_end.utf8 import JOERG, PASSWORD, JoergTestCase
 
 FAR = Path("no-server-here")
 
 
-class AgainstTheServer(EndToEndTestCase):
+class AgainstTheServer(JoergTestCase):
     def _play(
         self, server: Server, script: Callable[[Hands], Awaitable[None]], *, trusting: bool = True
     ) -> tuple[int | None, Trust]:
@@ -94,6 +95,41 @@ class AgainstTheServer(EndToEndTestCase):
         self.assertEqual(self._play(server, script)[0], 0)
         self.assertEqual(server.letters("reception", ALICE), [])
         self.assertEqual(len(server.letters("reception", BOB)), 1)
+
+    def test_whose_name_needs_utf8_writes_and_is_written_to(self) -> None:
+        server = self.serve_joerg()
+
+        async def script(hands: Hands) -> None:
+            await hands.log_in(JOERG, PASSWORD)
+            await hands.on(Letters)
+            await hands.press("c")
+            await hands.on(Compose)
+            await hands.paste(f"{ALICE}, Jörg <{JOERG}>")
+            await hands.press("enter", "enter", "enter")
+            await hands.paste("größer")
+            await hands.press("ctrl+s")
+            screen = await hands.on(Letters)
+            await hands.sees(f"Sent to {ALICE}, {JOERG}")
+            await hands.press("g")
+            await hands.sees("1 new letter.", "größer")
+            await hands.press("enter")
+            await hands.sees(f"{JOERG}  to  {ALICE}, Jörg")
+            await hands.press("r")
+            compose = await hands.on(Compose)
+            self.assertEqual(compose.draft.to, f"{ALICE}, Jörg <{JOERG}>")
+            await hands.press("ctrl+s")
+            await hands.on(Letters)
+            await hands.sees(f"Sent to {ALICE}, {JOERG}")
+            lines = screen.query_one(Protocol).lines
+            self.assertIn("POP3 C: UTF8 [RFC 6856 2.1]", lines)
+            self.assertIn(f"SMTP C: RCPT TO:<{JOERG}> [RFC 5321 4.1.1.3]", lines)
+            said = [line for line in lines if line.startswith(f"SMTP C: MAIL FROM:<{JOERG}>")]
+            self.assertEqual([line.partition(" SMTPUTF8")[2] for line in said], [" [RFC 6531 3.4]"] * 2)
+            await hands.press("q")
+            await until(lambda: hands.client.return_value is not None, "it ends")
+
+        self.assertEqual(self._play(server, script)[0], 0)
+        self.assertEqual(len(server.letters("reception", ALICE)), 2)
 
     def test_letters_that_were_undeleted_are_there_after_leaving(self) -> None:
         server = self.serve()

@@ -17,7 +17,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from mailbe.client.mail import Folder, Letter
+from mailbe.client.maildrop import Folder, Letter
 from mailbe.client.reading import Heading
 from mailbe.client.words import local, size
 

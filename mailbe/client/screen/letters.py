@@ -16,7 +16,7 @@ from textual.worker import Worker
 from mailbe.client import drafts
 from mailbe.client.drafts import Draft
 from mailbe.client.errors import MailError
-from mailbe.client.mail import Folder, Letter
+from mailbe.client.maildrop import Folder, Letter
 from mailbe.client.reading import Attachment, Reading, read, save
 from mailbe.client.screen.away import away
 from mailbe.client.screen.chrome import Bar, Talking

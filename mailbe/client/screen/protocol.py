@@ -66,11 +66,6 @@ class Protocol(ScrollView, can_focus=True):
         self._follows = True
         self._sections: dict[str, str | None] = {}
 
-    @property
-    def lines(self) -> list[str]:
-        """What is shown, a text for each line said: ``POP3 C: RETR 1 [RFC 1939 5]``."""
-        return [f"{said.protocol} {said.who}: {said.text} [{said.section}]" for said in self._lines]
-
     def hear(self, said: Said) -> None:
         """One more line of the dialogue."""
         self._lines.append(said)
