@@ -27,9 +27,8 @@ HEADER_SECONDS = 10.0  # that a balancer may take for its header
 MAX_LINE = 107  # octets of a header of version 1, with its CRLF (2.1)
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # of version 2 (2.2)
 _LOCAL, _PROXY = 0x20, 0x21
-_V1 = re.compile(
-    rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP[46]) ([0-9A-Fa-f:.]+) [0-9A-Fa-f:.]+ ([0-9]{1,5}) [0-9]{1,5})\r\n"
-)
+_HOST, _PORT = rb"([0-9A-Fa-f:.]+)", rb"(0|[1-9][0-9]{0,4})"
+_V1 = re.compile(rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP[46]) %b %b %b %b)\r\n" % (_HOST, _HOST, _PORT, _PORT))
 # By family and transport: octets of an address. A UNIX socket, or one that is not told, names nobody.
 _V2 = {0x11: 4, 0x21: 16}
 _NOBODY = (0x00, 0x31)
@@ -61,14 +60,15 @@ def read(data: bytes) -> tuple[Client | Own | None, bytes] | None:
         return None
     if not (match := _V1.fullmatch(data[:end])):
         raise BadHeader("version 1 is malformed")
-    kind, host, port = match.groups()
+    kind, *hosts, port, our_port = match.groups()
     if kind is None:
         return None, data[end:]
     try:
-        address = ipaddress.ip_address(host.decode("ascii"))
+        address, ours = (ipaddress.ip_address(host.decode("ascii")) for host in hosts)
     except ValueError:
         raise BadHeader("version 1 has no address") from None
-    if address.version != int(kind[3:]) or int(port) > 65535:
+    # What does not match exactly is no header (2.1), though nobody asks for our own address.
+    if {address.version, ours.version} != {int(kind[3:])} or max(int(port), int(our_port)) > 65535:
         raise BadHeader("version 1 has an address of another kind")
     return _client(address, int(port)), data[end:]
 

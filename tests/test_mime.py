@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import email
 import re
+import sys
 import tracemalloc
 from email.message import Message
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,6 +34,20 @@ pieces = st.sampled_from(
     [b"\r\n", b"--", b"-", b"\r", b"\n", b"\r\n--", b"--b0", b"\r\n--b0x", b".", b"\0", b"\xff", b"x"]
 )
 contents = st.lists(pieces | st.binary(max_size=80), max_size=8).map(b"".join)
+
+
+# Lines that matter, in any order, and what is nearly one of them.
+marked = st.sampled_from(
+    [
+        *(b"", b"", b"x", b"\0", b"--", b"----", b"--a", b"--a--", b"--a \t", b"--a--  ", b"--ax", b"--b", b"--b--"),
+        *(b'Content-Type: multipart/x; boundary="a"', b"content-type: multipart/digest;\r\n boundary=b"),
+        *(b'Content-Type: multipart/x; boundary=""', b"Content-Type: message/rfc822", b"a\nContent-Type: text/x"),
+        *(b"Content-Transfer-Encoding: binary", b"content-transfer-encoding :BINARY", b" Content-Type: multipart/x"),
+        *(b"--a" + b" " * 993, b"--a" + b" " * 994, b"--a--" + b"\t" * 991, b"--a--" + b"\t" * 992),
+    ]
+)
+ends = st.sampled_from([b"\r\n"] * 8 + [b"", b"\r", b"\n"])
+of_lines = st.lists(st.tuples(marked, ends).map(b"".join), max_size=20).map(b"".join)
 
 
 @st.composite
@@ -90,6 +105,57 @@ class Converting(SynchronousTestCase):
     def test_any_octets_come_out_the_same_however_they_are_cut(self, letter: bytes, cuts: list[int]) -> None:
         letter = b"Content-Transfer-Encoding: binary\r\nContent-Type: multipart/x; boundary=a\r\n" + letter
         self.assertEqual(converted(letter, *(cut for cut in cuts if cut < len(letter))), converted(letter))
+
+    @given(st.sampled_from([b"a", b"b", b""]), of_lines, st.lists(st.integers(0, 2000), max_size=4))
+    @example(b"", b'--a\r\nContent-Type: multipart/x; boundary="a"\r\n\r\n', [])
+    def test_lines_come_out_the_same_however_they_are_cut(self, boundary: bytes, some: bytes, cuts: list[int]) -> None:
+        letter = b"Content-Type: multipart/x; boundary=%s\r\n\r\n--%s\r\n%s" % (boundary, boundary, some)
+        lines = octet_by_octet(letter)
+        self.assertEqual(converted(letter), lines)
+        self.assertEqual(converted(letter, *(cut for cut in cuts if cut < len(letter))), lines)
+
+    def test_a_line_of_a_thousand_octets_is_no_delimiter_wherever_it_is_cut(self) -> None:
+        letter = (
+            b"Content-Type: multipart/x; boundary=a\r\n\r\n--a\r\nContent-Transfer-Encoding: binary\r\n\r\n\n"
+            b"\r\n--a%s\r\n--a--\r\n"
+        )
+        for spaces, lines in ((993, b"\r\nCg==\r\n--a"), (994, b"\r\nCg0KLS1h")):
+            for convert in (converted, octet_by_octet):
+                self.assertIn(lines, convert(letter % (b" " * spaces)), (spaces, convert))
+
+    def test_a_header_that_is_too_long_is_none_wherever_it_is_cut(self) -> None:
+        fields = b"Content-Transfer-Encoding: binary\r\n"
+        for more, result in ((-1, b"base64"), (0, b"binary")):
+            header = fields + b"X" * (MAX_HEADER - 2 + more - len(fields)) + b"\r\n"
+            for cuts in ((), range(1, len(header) + 2, 1000), range(len(header) - 3, len(header) + 3)):
+                self.assertIn(result, converted(header + b"\r\n\n", *cuts)[:40], (more, cuts))
+
+    def test_a_boundary_does_not_end_with_white_space(self) -> None:
+        letter = (
+            b'Content-Type: multipart/x; boundary="a \t"\r\n\r\n--a\r\nContent-Transfer-Encoding: binary\r\n\r\n\n'
+            b"\r\n--a--\r\n"
+        )
+        self.assertEqual(
+            converted(letter), letter.replace(b"binary", b"base64").replace(b"\n\r\n--a--", b"Cg==\r\n--a--")
+        )
+
+    def test_millions_of_lines_cost_few_steps_each(self) -> None:
+        calls = 0
+
+        def count(_frame: object, event: str, _about: object) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        head = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: %s\r\n\r\n"
+        for encoding in (b"binary", b"7bit"):
+            for line in (b"--bx\r\n", b"--\r\n", b"--b\r\n", b"--b\r\n\r\n", b"--b\r\na\r\n", b"a\r\n"):
+                lines, calls = Lines(), 0
+                sys.setprofile(count)
+                try:
+                    lines.feed(head % encoding + line * 4000)
+                finally:
+                    sys.setprofile(None)
+                self.assertLess(calls, 5000, line)
 
     def test_an_example(self) -> None:
         letter = (

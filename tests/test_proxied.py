@@ -49,6 +49,8 @@ BAD = [
         b"PROXY TCP4 192.0.2.7 192.0.2.9 65536 25\r\n",
         b"proxy UNKNOWN\r\n",
     ),
+    *(b"PROXY TCP4 192.0.2.7 ::: 1 2\r\n", b"PROXY TCP4 192.0.2.7 ::1 1 2\r\n"),
+    *(b"PROXY TCP4 192.0.2.7 192.0.2.9 1 65536\r\n", b"PROXY TCP4 192.0.2.7 192.0.2.9 01 2\r\n"),
     *(b"PROXY UNKNOWN" + b"x" * MAX_LINE, b"PROXY UNKNOWNX\r\n", b"PROXY  TCP4 192.0.2.7 192.0.2.9 1 2\r\n"),
     *(SIGNATURE + b"\x31\x11\x00\x0c" + bytes(12), SIGNATURE + b"\x22\x11\x00\x0c" + bytes(12)),
     *(SIGNATURE + b"\x21\x12\x00\x0c" + bytes(12), SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11)),

@@ -45,7 +45,7 @@ def something(argument: bytes) -> tuple[bytes]:
 def client_name(argument: bytes) -> tuple[str]:
     """What a client calls itself. More than a Domain is taken, as many clients do not know theirs."""
     if not _NAME.fullmatch(argument):
-        raise Refusal(501, "5.5.4 say HELO or EHLO and the name of your host")
+        raise Refusal(501, "5.5.4 say the name of your host as well, in printable ASCII")
     return (argument.decode("ascii"),)
 
 
