@@ -18,23 +18,19 @@ Time-outs count from the last complete line: who sends an octet now and then is 
 command that has nothing to wait for is a plain method and returns its reply; one that may wait is an
 ``async`` method. As no line is obeyed while one is being answered, replies are in order by construction
 however long one takes; of a client that sends ahead all the same nothing more is read, so TCP itself slows it.
+
+How replies leave is in ``outlet``, how silence is timed in ``silence``, and how much a client may take of us in
+``limits``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    IPushProducer,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -42,8 +38,10 @@ from zope.interface import implementer
 
 from mailbe.interfaces import TryLater
 from mailbe.limits import Patience, Turns
+from mailbe.outlet import Outlet
 from mailbe.peers import who, why_no_tls
 from mailbe.session import Body, Farewell, ISession, LineTooLong, PeerGone, Refusal, Reply
+from mailbe.silence import Silence
 
 if TYPE_CHECKING:
     from mailbe.listener import Listener
@@ -66,19 +64,14 @@ class Conversation(LineReceiver):
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._out: list[bytes] = []  # replies that wait for the end of their segment
-        self._out_octets = 0
         self._command: Coroutine[Any, Any, Reply | None] | None = None  # the command that is being answered
         self._question: Deferred[bytes] | None = None  # what that command wants of the client
         self._body: Body | None = None  # ... if it is not a line
-        self._drain: Deferred[None] | None = None  # what a reply of many chunks waits for
-        self._clogged = False
         self._resting = False
         self._turn = 0  # commands since the others had their turn
         self._patience = Patience(listener.clock)
         self._deaf = False  # whether the transport was told to read no more
-        self._heard = 0.0  # when the client was last heard, on the listener's clock
-        self._alarm: IDelayedCall | None = None
+        self._silence = Silence(listener.clock, self._is_our_word, self._too_silent)
         self._closing = False  # hang up when the command is answered
         self._all_said = False  # the client's end is closed: hang up when all that it said is answered
         self._hung_up = False
@@ -86,6 +79,7 @@ class Conversation(LineReceiver):
         self._lingering = False  # ... but the client may go on sending until it has read why
         self._unheard = 0  # octets that came after that
         self._has_place = False
+        self._outlet: Outlet
         self.session: ISession
         self.peer = ""
         """The client's IP address; empty where it has none."""
@@ -103,14 +97,14 @@ class Conversation(LineReceiver):
             # With Nagle's algorithm, a reply that follows another waits for the client's delayed ACK.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
+        self._outlet = Outlet(self.transport, self._listener.turns, self._listener.limits.memory)
         self.peer, self._local = who(self.transport.getPeer())
         self.session = self._listener.begin(self)
         self._has_place = self._listener.places.take(self.peer, local=self._local)
         if not self._has_place:
             self._turn_away()
             return
-        self._heard = self._listener.clock.seconds()
-        self._set_alarm(self.session.silence)
+        self._silence.allow(self.session.silence)
         if not self._shaking_hands:
             self._greet()
 
@@ -134,12 +128,12 @@ class Conversation(LineReceiver):
                 self._farewell(Farewell.TOO_SLOW)
                 return
         super().dataReceived(data)
-        self._flush()
+        self._outlet.flush()
         if self._all_said and not self.paused and not self._hung_up:
-            self.hang_up()
+            self._hang_up()
 
     def lineReceived(self, line: bytes) -> None:
-        self._heard = self._listener.clock.seconds()
+        self._silence.broken()
         if self._question is not None:
             self._answer_question(line)
         elif self._is_tired:
@@ -151,7 +145,7 @@ class Conversation(LineReceiver):
 
     def rawDataReceived(self, data: bytes) -> None:
         assert self._body is not None
-        self._heard = self._listener.clock.seconds()
+        self._silence.broken()
         rest = self._body.feed(data)
         if rest is None:
             return
@@ -166,16 +160,13 @@ class Conversation(LineReceiver):
 
     def pauseProducing(self) -> None:
         """The transport has more to send than the client takes."""
-        self._clogged = True
+        self._outlet.clogged = True
         self._settle()
 
     def resumeProducing(self) -> None:
         """The client has taken what there was."""
-        self._clogged = False
-        self._heard = self._listener.clock.seconds()
-        if self._drain is not None:
-            drain, self._drain = self._drain, None
-            drain.callback(None)
+        self._silence.broken()
+        self._outlet.unclog()
         self._settle()
 
     def stopProducing(self) -> None:
@@ -187,7 +178,7 @@ class Conversation(LineReceiver):
         if self._hung_up:
             self.transport.loseConnection()
         elif not self.paused:
-            self.hang_up()
+            self._hang_up()
 
     def writeConnectionLost(self) -> None:
         """The client listens no more; ``connectionLost`` follows."""
@@ -197,13 +188,13 @@ class Conversation(LineReceiver):
             log.info("no TLS with {peer}: {why}", peer=self.peer, why=why_no_tls(reason.value))
         self._hung_up = True
         self.clearLineBuffer()
-        self._set_alarm(None)
+        self._silence.end()
         if self._has_place:
             self._listener.places.leave(self.peer)
-        for waiting in (self._question, self._drain):
-            if waiting is not None:
-                waiting.errback(PeerGone())
-        self._question = self._drain = None
+        self._outlet.close()
+        question, self._question = self._question, None
+        if question is not None:
+            question.errback(PeerGone())
         # A command that is at work finishes: a letter that has arrived is delivered.
         self._lost = self._command is not None
         if not self._lost:
@@ -250,7 +241,7 @@ class Conversation(LineReceiver):
         if self._command is not None:
             # The command has waited for something of ours: nobody but us sends this and reads on.
             if question is not None:
-                self._flush()
+                self._outlet.flush()
             self._settle()
         return answer
 
@@ -283,41 +274,15 @@ class Conversation(LineReceiver):
         """Cut the client off. What it has sent and we have not answered is not obeyed any more."""
         self._hung_up = True
         self.clearLineBuffer()
-        self._set_alarm(None)
+        self._silence.end()
+        self._outlet.close()
         self.transport.abortConnection()
 
-    # Our own.
+    # Commands, and what is said to them.
 
     def _greet(self) -> None:
         self._reply(self.session.greeting())
-        self._flush()
-        self._settle()
-
-    def _turn_away(self) -> None:
-        if self._shaking_hands:
-            self.abort()
-        else:
-            self._farewell(Farewell.NO_PLACE)
-
-    @property
-    def _is_tired(self) -> bool:
-        patience = self._patience
-        return patience.errors >= self._listener.limits.errors or patience.commands >= self.session.idle_commands
-
-    def _take_turns(self) -> None:
-        self._turn += 1
-        if self._turn >= Turns.COMMANDS and not self._resting and not self._hung_up:
-            self._resting = True
-            self._listener.turns.wait(self._rested)
-
-    def _others_turn(self) -> Deferred[None]:
-        turn: Deferred[None] = Deferred()
-        self._listener.turns.wait(partial(turn.callback, None))
-        return turn
-
-    def _rested(self) -> None:
-        self._resting = False
-        self._turn = 0
+        self._outlet.flush()
         self._settle()
 
     def _obey(self, line: bytes) -> None:
@@ -363,15 +328,16 @@ class Conversation(LineReceiver):
 
     def _obeyed(self, reply: Reply | None) -> None:
         self._command = None
-        if self._lost:
-            self._ended()
+        if self._hung_up:
+            if self._lost:
+                self._ended()
             return
-        self._heard = self._listener.clock.seconds()
+        self._silence.broken()
         if reply is not None:
             self._reply(reply)
         if self._closing and self._command is None:
             self._farewell(Farewell.SHUTDOWN)
-        self._flush()
+        self._outlet.flush()
         self._settle()
 
     def _answer_question(self, line: bytes) -> None:
@@ -390,46 +356,19 @@ class Conversation(LineReceiver):
             # It came in plaintext and would be obeyed as if it had come in TLS (RFC 3207 4.2).
             self._farewell(Farewell.PLAINTEXT)
             return
-        self._out.append(reply.octets)
-        self._out_octets += len(reply.octets)
-        if self._out_octets >= self._listener.limits.memory:
-            self._flush()
+        if self._outlet.add(reply.octets):
             self._turn = Turns.COMMANDS
         if reply.tls:
             self._start_tls()
         if reply.last:
             # Whose mistake ends it may still be sending.
             self._lingering = self._lingering or (reply.error and self._may_linger)
-            self.hang_up()
-
-    def _start_tls(self) -> None:
-        assert self._listener.tls is not None
-        self._flush()
-        self.secure = self._shaking_hands = True
-        # A transport that is clogged when TLS begins does not tell when it is no more.
-        self._clogged = False
-        self.transport.startTLS(self._listener.tls)
-        self.session.secured()
+            self._hang_up()
 
     async def _send_all(self, chunks: Iterator[bytes]) -> None:
-        """Send a reply chunk by chunk, as fast as the client takes it.
-
-        Where a chunk cannot be had, only a lost connection tells the client that it has not got them all.
-        """
+        """Where a chunk cannot be had, only a lost connection tells the client that it has not got them all."""
         try:
-            self._flush()
-            sent = 0
-            for chunk in chunks:
-                self.transport.write(chunk)
-                sent += len(chunk)
-                if self._clogged:
-                    self._drain = Deferred()
-                    await self._drain
-                elif sent >= Turns.OCTETS:
-                    sent = 0
-                    await self._others_turn()
-                    if self._hung_up:
-                        return
+            await self._outlet.send_all(chunks)
         except PeerGone:
             pass
         except TryLater as error:
@@ -439,19 +378,22 @@ class Conversation(LineReceiver):
             log.failure("a reply could not be sent to its end")
             self.abort()
 
-    def _flush(self) -> None:
-        if not self._out:
-            return
-        octets = b"".join(self._out)
-        self._out.clear()
-        self._out_octets = 0
-        self.transport.write(octets)
+    def _start_tls(self) -> None:
+        assert self._listener.tls is not None
+        self._outlet.flush()
+        self.secure = self._shaking_hands = True
+        # A transport that is clogged when TLS begins does not tell when it is no more.
+        self._outlet.clogged = False
+        self.transport.startTLS(self._listener.tls)
+        self.session.secured()
+
+    # Whether the next line is obeyed.
 
     def _settle(self) -> None:
         """Obey the next line or not, as our condition wants it."""
         if self._hung_up:
             return
-        if self._is_thinking or self._clogged or self._resting:
+        if self._is_thinking or self._outlet.clogged or self._resting:
             self.paused = True
             if self._buffer:
                 self._stop_reading()
@@ -475,30 +417,39 @@ class Conversation(LineReceiver):
             self.transport.resumeProducing()
         self.dataReceived(b"")
 
-    def _set_alarm(self, seconds: float | None) -> None:
-        """Look in so many ``seconds`` whether the client has been silent for too long; never, where ``None``."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = None if seconds is None else self._listener.clock.callLater(seconds, self._look)
+    def _take_turns(self) -> None:
+        self._turn += 1
+        if self._turn >= Turns.COMMANDS and not self._resting and not self._hung_up:
+            self._resting = True
+            self._listener.turns.wait(self._rested)
 
-    def _look(self) -> None:
-        self._alarm = None
-        now = self._listener.clock.seconds()
-        if self._is_thinking and not self._clogged:
-            self._heard = now  # it is for us to speak
-        left = self._heard + self.session.silence - now
-        if self._hung_up:
+    def _rested(self) -> None:
+        self._resting = False
+        self._turn = 0
+        self._settle()
+
+    # The end.
+
+    def _turn_away(self) -> None:
+        if self._shaking_hands:
             self.abort()
-        elif left > 0:
-            self._set_alarm(left)
-        elif self._shaking_hands or self._drain is not None:
+        else:
+            self._farewell(Farewell.NO_PLACE)
+
+    @property
+    def _is_tired(self) -> bool:
+        patience = self._patience
+        return patience.errors >= self._listener.limits.errors or patience.commands >= self.session.idle_commands
+
+    def _is_our_word(self) -> bool:
+        """Whether it is for us to speak, and no silence of the client's."""
+        return self._is_thinking and not self._outlet.clogged
+
+    def _too_silent(self) -> None:
+        if self._hung_up or self._shaking_hands or self._outlet.waits:
             self.abort()
         else:
             self._farewell(Farewell.SILENCE)
-
-    def _ended(self) -> None:
-        self.session.ended()
-        self._listener.ended(self)
 
     def _farewell(self, why: Farewell) -> None:
         # A client that is still sending would hear of nothing but a reset: first we close our end alone.
@@ -509,12 +460,11 @@ class Conversation(LineReceiver):
     def _may_linger(self) -> bool:
         return not self.secure and ITCPTransport.providedBy(self.transport)
 
-    def hang_up(self) -> None:
-        """Send what there is to send, and close the connection."""
-        self._flush()
+    def _hang_up(self) -> None:
+        self._outlet.flush()
         self._hung_up = True
         self.clearLineBuffer()
-        self._set_alarm(CLOSING_TIME)
+        self._silence.allow(CLOSING_TIME)
         if self.paused:
             self._read_on()  # or we would not hear that the client's end of TLS is closed
         self.transport.unregisterProducer()
@@ -522,3 +472,7 @@ class Conversation(LineReceiver):
             self.transport.loseWriteConnection()
         else:
             self.transport.loseConnection()
+
+    def _ended(self) -> None:
+        self.session.ended()
+        self._listener.ended(self)

@@ -45,7 +45,9 @@ MAY_IMPORT = {
     "session": SEAMS,
     # The listener holds conversations; a conversation names its type alone.
     "limits": SEAMS | {"session", "board"},
-    "conversation": SEAMS | {"session", "limits", "listener"},
+    "outlet": SEAMS | {"session", "limits"},
+    "silence": set(),
+    "conversation": SEAMS | {"session", "limits", "listener", "outlet", "silence"},
     "listener": SEAMS | {"session", "limits", "conversation", "transport"},
     "transport": set(),
     "proxied": GROUND,

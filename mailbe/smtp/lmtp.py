@@ -13,12 +13,47 @@ from typing import cast
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailbe.interfaces import Envelope, ILetter
+from mailbe.interfaces import ILetter
 from mailbe.peers import is_in
 from mailbe.session import ISession, PeerGone, Reply
 from mailbe.smtp import grammar
 from mailbe.smtp.replies import reply
 from mailbe.smtp.session import COMMANDS, Command, Session
+from mailbe.smtp.transaction import Transaction
+
+
+class Handover(Transaction):
+    """A letter that another server hands us."""
+
+    async def _outcome(self, letter: ILetter, complete: Awaitable[None]) -> Reply:
+        recipients = self.envelope.recipients
+        try:
+            await complete
+            outcome = await letter.deliver_to_each()
+        except PeerGone:
+            raise
+        except Exception:
+            return _together([self._refused(Failure())] * len(recipients))
+        finally:
+            letter.discard()
+        refused = [None if error is None else self._refused(Failure(error)) for error in outcome]
+        if None not in refused:
+            return _together(refused)
+        taken = [one for one, refusal in zip(recipients, refused, strict=True) if refusal is None]
+        delivered = await self._delivered(letter, taken)
+        return _together([each or delivered for each in refused])
+
+    def _refused(self, failure: Failure) -> Reply:
+        said = self._wire.reply_to(failure)
+        assert said is not None  # as it is where the client has gone
+        return said
+
+
+def _together(replies: Iterable[Reply | None]) -> Reply:
+    """One reply of those to each recipient."""
+    each = [reply for reply in replies if reply is not None]
+    octets = b"".join(cast(bytes, reply.octets) for reply in each)
+    return Reply(octets, error=all(reply.error for reply in each), effect=any(reply.effect for reply in each))
 
 
 @implementer(ISession)
@@ -26,6 +61,7 @@ class Lmtp(Session):
     """One LMTP conversation."""
 
     hello = "LHLO"
+    transactions = Handover
     keyword, utf8_keyword = "LMTP", "UTF8LMTP"  # RFC 3848, RFC 6531 4.3
 
     def greeting(self) -> Reply:
@@ -40,41 +76,12 @@ class Lmtp(Session):
         tls = ["STARTTLS"] if self._wire.may_start_tls else []
         return reply(250, self._settings.host, *self._extensions(), *tls, "ENHANCEDSTATUSCODES", "HELP")
 
-    async def _outcome(self, envelope: Envelope, letter: ILetter, complete: Awaitable[None]) -> Reply | None:
-        try:
-            await complete
-            outcome = await letter.deliver_to_each()
-        except PeerGone:
-            raise
-        except Exception:
-            return _together([self._refused(Failure())] * len(envelope.recipients))
-        finally:
-            letter.discard()
-        refused = [None if error is None else self._refused(Failure(error)) for error in outcome]
-        if None not in refused:
-            return _together(refused)
-        taken = [one for one, refusal in zip(envelope.recipients, refused, strict=True) if refusal is None]
-        delivered = await self._delivered(envelope, letter, taken)
-        return _together([each or delivered for each in refused])
-
-    def _refused(self, failure: Failure) -> Reply:
-        said = self._wire.reply_to(failure)
-        assert said is not None  # as it is where the client has gone
-        return said
-
     @property
     def _reports_arrive(self) -> bool:
         return True  # among what a host hands over are the letters of its own users, who are ours
 
     def _delay(self) -> float:
         return 0.0  # who hands letters over has asked for nobody by himself
-
-
-def _together(replies: Iterable[Reply | None]) -> Reply:
-    """One reply of those to each recipient."""
-    each = [reply for reply in replies if reply is not None]
-    octets = b"".join(cast(bytes, reply.octets) for reply in each)
-    return Reply(octets, error=all(reply.error for reply in each), effect=any(reply.effect for reply in each))
 
 
 _SMTP_ONLY = (b"HELO", b"HELLO", b"EHLO", b"AUTH")

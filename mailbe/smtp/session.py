@@ -1,60 +1,51 @@
-"""The SMTP session: what a client may say, in which state, and what it is told (RFC 5321)."""
+"""The SMTP session: what a client may say, in which state, and what it is told (RFC 5321).
+
+The table at the end has all of it. What MAIL begins is a ``Transaction``; where there is none, nothing is begun.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailbe import sasl
 from mailbe.address import Address
 from mailbe.conversation import Conversation
-from mailbe.dots import DotReader
 from mailbe.interfaces import (
     EnoughHeld,
     Envelope,
-    ILetter,
     IPostOffice,
     ISubmitter,
     MailboxFull,
     MailLoop,
     NoSuchMailbox,
     OverQuota,
-    Recipient,
     RelayDenied,
     TryLater,
 )
 from mailbe.journal import Journal
 from mailbe.limits import Limits
 from mailbe.peers import Network
-from mailbe.reports import Fate, Reports
 from mailbe.session import Farewell, ISession, LineTooLong, Reply
 from mailbe.smtp import grammar, times
+from mailbe.smtp.authentication import Authentication
 from mailbe.smtp.harvest import Harvest
-from mailbe.smtp.incoming import Chunk, Incoming, bare, too_large
-from mailbe.smtp.notifications import Witnessed
+from mailbe.smtp.incoming import Chunk, too_large
 from mailbe.smtp.parameters import BINARY, Asked, Wanted
 from mailbe.smtp.replies import Refusal, reply
-from mailbe.trace import received
-
-log = Logger()
+from mailbe.smtp.transaction import Transaction
 
 SILENCE = 300  # seconds, RFC 5321 4.5.3.2.7
 PIECE = 1000  # octets of a chunk that is more than one more command without effect
 MAX_LIMIT = 999_999  # RFC 9422 4: no larger one can be told
 OK = reply(250, "2.0.0 ok")
 SENDER_OK = reply(250, "2.1.0 ok")
-RECIPIENT_OK = reply(250, "2.1.5 ok")
-GO_AHEAD = reply(354, "go ahead; end with a line of one dot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +69,7 @@ class Session:
 
     silence = SILENCE
     hello = "HELO or EHLO"
+    transactions = Transaction  # what MAIL begins
     keyword, utf8_keyword = "ESMTP", "UTF8SMTP"  # RFC 3848, RFC 6531 4.3
     commands: Mapping[bytes, Command]
     fault = reply(451, "4.3.0 something went wrong here; try again later")
@@ -110,22 +102,18 @@ class Session:
         self._wire = wire
         self._settings = settings
         self._office = office
-        self._portal = portal
-        self._offers_scram = offers_scram
         self._harvest = harvest
         self._journal = journal
         self._clock = clock
         self._now = now
         self._limits = settings.limits
-        self._logins = 0
+        self._authentication = Authentication(wire, portal, offers_scram, self._limits.logins)
         self.patience = settings.limits.letter_seconds
         self.idle_commands = settings.limits.idle_commands + settings.limits.recipients
         self.helo = ""
         self.extended = False  # whether it was EHLO
         self.submitter: ISubmitter | None = None
-        self.envelope: Envelope | None = None
-        self.asked = Asked()  # what MAIL asked for, as long as there is an envelope
-        self.incoming: Incoming | None = None  # what has come of the letter by BDAT
+        self.transaction: Transaction | None = None
 
     @property
     def farewells(self) -> dict[Farewell, bytes]:
@@ -176,7 +164,7 @@ class Session:
         self.extended = True
         tls = ["STARTTLS"] if self._wire.may_start_tls else []
         # A password may cross only what nobody reads along (RFC 8314 3.3).
-        auth = [f"AUTH {' '.join(m.decode() for m in self._mechanisms)}"] if self._wire.private else []
+        auth = [f"AUTH {' '.join(m.decode() for m in self._authentication.mechanisms)}"] if self._wire.private else []
         # HELP is named as 4.1.1.1 asks for all that 4.5.1 does not ask of everybody.
         return reply(250, self._settings.host, *self._extensions(), *tls, *auth, "ENHANCEDSTATUSCODES", "HELP")
 
@@ -192,28 +180,9 @@ class Session:
         """Log in, once, and not within a transaction."""
         if not self._wire.private:
             raise Refusal(538, "5.7.11 no password is taken on a connection that others can read")
-        if self.submitter is not None or self.envelope is not None:
+        if self.submitter is not None or self.transaction is not None:
             raise Refusal(503, "5.5.1 AUTH comes once, and before MAIL")
-        if mechanism not in self._mechanisms:
-            raise Refusal(504, "5.5.4 this mechanism is not known here")
-        try:
-            client = sasl.Client(self._challenge, self._wire.peer, self._wire.channel_binding)
-            credentials = await sasl.exchange(mechanism, initial, client)
-            self._count_login()
-            _, submitter, _ = await self._portal.login(credentials, None, ISubmitter)
-        except sasl.Cancelled:
-            raise Refusal(501, "5.7.0 as you wish: no log-in") from None
-        except sasl.Malformed as error:
-            raise Refusal(501, f"5.5.2 {error}") from None
-        except sasl.Refused as error:
-            raise Refusal(535, f"5.7.8 {error}") from None
-        except UnauthorizedLogin:
-            raise Refusal(535, "5.7.8 the name or the password is wrong") from None
-        except TryLater as error:
-            if not error.logged:
-                log.warn("log-in put off: {error}", error=error)
-            raise Refusal(454, "4.7.0 nobody can log in now; try again later") from error
-        self.submitter = cast(ISubmitter, submitter)
+        self.submitter = await self._authentication.log_in(mechanism, initial)
         return reply(235, "2.7.0 welcome")
 
     def mail(self, reverse_path: Address | None, asked: Asked) -> Reply | Coroutine[Any, Any, Reply | None]:
@@ -231,44 +200,32 @@ class Session:
 
     def rcpt(self, forward_path: Address | None, wanted: Wanted) -> Reply | Coroutine[Any, Any, Reply | None]:
         """One more whom the letter goes to."""
-        envelope = self.envelope
-        assert envelope is not None
-        if self.incoming is not None:
+        transaction = self.transaction
+        assert transaction is not None
+        if transaction.incoming is not None:
             raise Refusal(503, "5.5.1 the letter is coming already")
         if wanted.needs:
             self._see_that_are_offered(wanted.needs)
-        if wanted.utf8 and not self.asked.utf8:
-            raise grammar.not_ascii()
-        if len(envelope.recipients) >= self._limits.recipients:
-            raise Refusal(452, "4.5.3 that is enough recipients; send the others the letter anew")
-        address = forward_path or self._office.postmaster()
         try:
-            destination = self._office.destination(address, envelope.submitter)
+            return transaction.add(forward_path, wanted)
         except NoSuchMailbox:
             if delay := self._delay():
                 return self._nobody(delay)
             raise
-        recipient = Recipient(address, destination, wanted.notify, wanted.original)
-        # Of a letter that is held, it is asked at its release: that there is none today says nothing of then.
-        room = self._office.room(destination, envelope.octets) if envelope.release is None else None
-        if room is not None:
-            return self._take_when_there_is_room(room, envelope, recipient)
-        envelope.recipients.append(recipient)
-        return RECIPIENT_OK
 
-    async def data(self) -> Reply | None:
+    def data(self) -> Coroutine[Any, Any, Reply | None]:
         """The letter itself. 250 is said when it is safe on the disk in every mailbox, or not at all.
 
         It is read up to its lone dot whatever is wrong with it: only then has the client an ear for us.
         """
-        assert self.envelope is not None
-        if self.incoming is not None:
+        transaction = self.transaction
+        assert transaction is not None
+        if transaction.incoming is not None:
             raise Refusal(503, "5.5.1 DATA and BDAT do not mix; BDAT goes on, RSET begins anew")
-        if self.asked.body == BINARY:
+        if transaction.asked.body == BINARY:
             raise Refusal(503, "5.5.1 a letter with BODY=BINARYMIME comes by BDAT")
-        envelope, self.envelope = self.envelope, None
-        letter = self._open(envelope)
-        return await self._outcome(envelope, letter, self._read(letter))
+        self.transaction = None
+        return transaction.read()
 
     async def bdat(self, octets: int, last: bool) -> Reply | None:
         """A piece of the letter, of so many octets; behind the last one the letter is delivered, as with DATA.
@@ -276,25 +233,19 @@ class Session:
         They are taken whatever is wrong, or they would be obeyed as commands. A piece that is refused ends the
         letter: others may follow that were sent ahead, and must not make one of what is left (RFC 3030 2).
         """
-        refusal: Exception | None = None
         try:
-            recipients_named(self)
-            assert self.envelope is not None
-            self.incoming = self.incoming or self._begin_incoming(self.envelope)
-            self.incoming.expect(octets)
-        except Exception as error:
-            refusal = error
+            transaction = recipients_named(self)
+            incoming = transaction.expect(octets)
+        except Exception:
             self._forget()
-        incoming, envelope = self.incoming, self.envelope
+            if octets:
+                await self._wire.ask(None, Chunk(octets, _nowhere))
+            raise
         if octets:
-            await self._wire.ask(None, Chunk(octets, _nowhere if incoming is None else incoming.write))
-        if refusal is not None:
-            raise refusal
-        assert incoming is not None
-        assert envelope is not None
+            await self._wire.ask(None, Chunk(octets, incoming.write))
         if last:
-            self.incoming = self.envelope = None
-            return await self._outcome(envelope, incoming.letter, incoming.end())
+            self.transaction = None
+            return await transaction.end()
         try:
             incoming.check()
         except Refusal:
@@ -375,56 +326,23 @@ class Session:
 
     def _forget(self) -> None:
         """Forget the letter that was begun, and what has come of it."""
-        self.envelope = None
-        incoming, self.incoming = self.incoming, None
-        if incoming is not None:
-            incoming.letter.discard()
-
-    def _open(self, envelope: Envelope) -> ILetter:
-        if envelope.release is not None and envelope.release <= self._now():
-            envelope.release = None  # it has come while we heard of the recipients
-        letter = self._office.letter(envelope)
-        # Of a letter that is held, the sender is told when it is released.
-        if envelope.release is None and any("SUCCESS" in (each.notify or ()) for each in envelope.recipients):
-            letter = Witnessed(letter, self._now())
-        letter.write(self._received(letter, envelope))
-        return letter
-
-    def _begin_incoming(self, envelope: Envelope) -> Incoming:
-        return Incoming(self._open(envelope), self._limits.size, binary=self.asked.body == BINARY)
-
-    async def _outcome(self, envelope: Envelope, letter: ILetter, complete: Awaitable[None]) -> Reply | None:
-        """What becomes of a letter when it is ``complete``: the last word of DATA, and of BDAT LAST."""
-        try:
-            await complete
-            self._see_that_it_is_in_time(envelope)
-            await letter.deliver()
-        finally:
-            letter.discard()
-        return await self._delivered(envelope, letter, envelope.recipients)
-
-    async def _delivered(self, envelope: Envelope, letter: ILetter, recipients: Sequence[Recipient]) -> Reply:
-        """It is safe in the mailboxes of ``recipients``: tell the sender, where he wants to know, and the client.
-
-        RFC 3463 3.2 has the code. What an alias leads to is nobody's business: the letter has been delivered to it.
-        """
-        if isinstance(letter, Witnessed):
-            fates = [Fate(recipient, "delivered", "2.1.5") for recipient in recipients]
-            reports = Reports(self._office, self._settings.host, self._now)
-            await reports.send(envelope, letter.id, letter.arrived, fates, [bytes(letter.header)])
-        sender = str(envelope.reverse_path or "<>").encode("ascii", "backslashreplace").decode()
-        self._journal.note(f"{letter.id}: {sender} to {len(recipients)} recipients")
-        return reply(250, f"2.0.0 ok {letter.id}", effect=True)
-
-    def _see_that_it_is_in_time(self, envelope: Envelope) -> None:
-        # RFC 2852 4.1.3; a letter that is held may fail later, and with N a late one is better than none.
-        deadline = envelope.deadline
-        if deadline is not None and deadline.give_up and self._now() > deadline.until:
-            raise Refusal(554, "5.4.7 the time for the letter's delivery is over")
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.forget()
 
     def _begin(self, envelope: Envelope, asked: Asked) -> Reply:
-        self.envelope = envelope
-        self.asked = asked
+        self.transaction = self.transactions(
+            self._wire,
+            self._settings.host,
+            self._limits,
+            self._office,
+            self._journal,
+            self._now,
+            envelope,
+            asked,
+            self.helo,
+            self._protocol(utf8=asked.utf8),
+        )
         return SENDER_OK
 
     async def _begin_if_it_may_be_held(self, envelope: Envelope, asked: Asked) -> Reply:
@@ -435,11 +353,6 @@ class Session:
             # RFC 5321 4.1.1.11: a parameter that cannot be accommodated now; without it the letter would be taken.
             raise Refusal(455, "4.3.1 as many letters of yours are held as may be; send it without, or later") from None
         return self._begin(envelope, asked)
-
-    async def _take_when_there_is_room(self, room: Awaitable[None], envelope: Envelope, recipient: Recipient) -> Reply:
-        await room
-        envelope.recipients.append(recipient)
-        return RECIPIENT_OK
 
     def _sender(self, reverse_path: Address | None) -> ISubmitter | None:
         if self.submitter is not None:
@@ -452,19 +365,12 @@ class Session:
             raise Refusal(530, "5.7.0 log in first")
         return believed
 
-    @property
-    def _mechanisms(self) -> list[bytes]:
-        return sasl.offered(self._wire.channel_binding, scram=self._scram)
-
-    @cached_property
-    def _scram(self) -> bool:
-        # Asked once: a client says EHLO, STARTTLS, EHLO and AUTH in one breath.
-        return self._offers_scram()
-
-    def _count_login(self) -> None:
-        self._logins += 1
-        if self._logins > self._limits.logins:
-            raise Refusal(421, "4.7.0 that is enough tries for one connection", last=True)
+    def _protocol(self, *, utf8: bool) -> str:
+        """How letters come, in the words of RFC 3848; it has none for HELO within TLS."""
+        if not self.extended:
+            return "SMTP"
+        secure, known = self._wire.secure, self.submitter is not None
+        return f"{self.utf8_keyword if utf8 else self.keyword}{'S' * secure}{'A' * known}"
 
     def _delay(self) -> float:
         """How many seconds it takes to say that nobody of a name is here."""
@@ -474,37 +380,6 @@ class Session:
         await deferLater(self._clock, delay)
         raise NoSuchMailbox
 
-    def _challenge(self, challenge: bytes) -> Awaitable[bytes]:
-        return self._wire.ask(Reply(b"334 " + challenge + b"\r\n"))
-
-    async def _read(self, letter: ILetter) -> None:
-        def write(chunk: bytes) -> None:
-            if reader.octets <= self._limits.size and not reader.bare:
-                letter.write(chunk)
-
-        reader = DotReader(write)
-        await self._wire.ask(GO_AHEAD, reader)
-        if reader.bare:
-            raise bare()
-        if reader.octets > self._limits.size:
-            raise too_large(self._limits.size)
-
-    def _received(self, letter: ILetter, envelope: Envelope) -> bytes:
-        # RFC 3848; it has no keyword for HELO within TLS.
-        secure, known = self._wire.secure, self.submitter is not None
-        name = self.utf8_keyword if self.asked.utf8 else self.keyword
-        keyword = f"{name}{'S' * secure}{'A' * known}" if self.extended else "SMTP"
-        return received(
-            helo=self.helo,
-            peer=self._wire.peer,
-            by=self._settings.host,
-            protocol=keyword,
-            id=letter.id,
-            time=self._now(),
-            recipient=envelope.recipients[0].address if len(envelope.recipients) == 1 else None,
-            priority=self.asked.priority,
-        )
-
 
 def greeted(session: Session) -> None:
     if not session.helo:
@@ -512,21 +387,22 @@ def greeted(session: Session) -> None:
 
 
 def no_letter(session: Session) -> None:
-    if not session.helo:
-        greeted(session)  # which says so
-    if session.envelope is not None:
+    greeted(session)
+    if session.transaction is not None:
         raise Refusal(503, "5.5.1 a letter is begun already; RSET forgets it")
 
 
-def letter_begun(session: Session) -> None:
-    if session.envelope is None:
+def letter_begun(session: Session) -> Transaction:
+    if session.transaction is None:
         raise Refusal(503, "5.5.1 say MAIL first")
+    return session.transaction
 
 
-def recipients_named(session: Session) -> None:
-    letter_begun(session)
-    if session.envelope is not None and not session.envelope.recipients:
+def recipients_named(session: Session) -> Transaction:
+    transaction = letter_begun(session)
+    if not transaction.envelope.recipients:
         raise Refusal(503, "5.5.1 say RCPT first")
+    return transaction
 
 
 def _nowhere(_data: bytes) -> None:
@@ -543,7 +419,7 @@ class Command:
 
     run: Callable[..., Reply | Coroutine[Any, Any, Reply | None]]
     grammar: Callable[[bytes], tuple[Any, ...]]
-    needs: Callable[[Session], None] | None
+    needs: Callable[[Session], object] | None
     syntax: str
     rfc: str
     limit: int = 512
