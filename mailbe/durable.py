@@ -300,6 +300,12 @@ class Writer:
                 line = "cannot be taken away now, and is tried again with other letters: {error}"
                 self._call_from_thread(partial(log.error, line, error=str(trouble(error))))
 
+    def _keep(self, name: Path) -> None:
+        """``name`` is not to be taken away any more. Others may add theirs meanwhile."""
+        for _ in range(len(self._left)):
+            if (each := self._left.popleft()) != name:
+                self._left.append(each)
+
     def _take_away_what_is_left(self) -> None:
         for _ in range(min(len(self._left), LEFT_AT_ONCE)):
             name = self._left.popleft()
@@ -372,6 +378,8 @@ class Writer:
                     self._made.clear()
                     make_mailbox(mailbox)
                     os.link(parcel.draft.path, name)
+                if self._left:  # what could not be taken away before is what is wanted now
+                    self._keep(Path(name))
                 linked += 1
         except Exception:
             self._take_back([mailbox / "new" / parcel.name for mailbox in parcel.mailboxes[:linked]])

@@ -9,6 +9,7 @@ Layout::
     spool/                           letters on their way in
     tls/                             the certificate that was made, where none was given
     accounts.sqlite3                 the accounts
+    expiry                           its time of change says how late it was when somebody last looked for old letters
     pid                              the process id of the running server, which holds a lock on the folder
     listening.json                   what the running server listens on
 """

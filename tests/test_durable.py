@@ -307,6 +307,23 @@ class Leftovers(WriterCase):
         self.stored(self.boxes[0])
         self.assertEqual(self.letters(), ["reception/alice/new/letter3"])
 
+    def test_a_name_that_is_wanted_again_is_no_leftover(self) -> None:
+        disk = Disk(self)
+        disk.fails = lambda step: step.startswith("unlink")
+        self.writer.store_all([self.parcel(self.boxes[1]) for _ in range(LEFT_AT_ONCE)])
+        disk.fails = lambda step: step.startswith("unlink") or step == "fsync alice/new"
+        refused = self.parcel(self.boxes[0])
+        self.assertIsInstance(self.writer.store_all([refused])[0], TryLater)
+        disk.fails = lambda step: False
+        name = self.boxes[0] / "new" / refused.name
+        name.unlink()  # by another program
+        again = Parcel(self.parcel().draft, refused.name, refused.mailboxes)
+        self.assertEqual(self.writer.store_all([again]), [None])
+        for _ in range(3):
+            self.stored(self.boxes[1])
+            self.assertTrue(name.exists())
+        self.assertEqual([name for name in self.letters() if "spool" in name], [])
+
     def test_what_another_program_has_taken_is_no_leftover(self) -> None:
         parcel = self.parcel(content=b"x" * 100_000)
         (self.root / "spool" / "letter1").unlink()

@@ -63,8 +63,19 @@ def chunk(argument: bytes) -> tuple[int, bool]:
     Who has said that in a way that we do not understand is hung up on: what follows would be taken for commands.
     """
     if not (match := _CHUNK.fullmatch(argument)):
-        raise Refusal(501, "5.5.4 say BDAT and a number of octets, and LAST behind it or nothing", last=True)
+        raise _no_chunk()
     return int(match[1]), match[2] is not None
+
+
+def no_command(line: bytes) -> Refusal:
+    """What a line gets whose verb is none (RFC 5321 4.2.4).
+
+    BDAT with something else than a space behind it, or with something before it, is a BDAT to others, and octets of a
+    letter may follow: that is as bad as one whose number we do not understand.
+    """
+    if line.lstrip().upper().startswith(b"BDAT"):
+        return _no_chunk()
+    return Refusal(500, "5.5.2 this command is not known here")
 
 
 def mailbox(argument: bytes) -> tuple[str]:
@@ -115,6 +126,10 @@ def address(text: str, status: str) -> Address:
 def not_ascii() -> Refusal:
     """For addresses that are not ASCII where SMTPUTF8 was not said (RFC 6531 3.5), or that are not UTF-8 either."""
     return Refusal(553, "5.6.7 an address beyond ASCII is of UTF-8, and SMTPUTF8 must have been said")
+
+
+def _no_chunk() -> Refusal:
+    return Refusal(501, "5.5.4 say BDAT and a number of octets, and LAST behind it or nothing", last=True)
 
 
 def _path(argument: bytes, keyword: bytes, status: str) -> tuple[str, str]:

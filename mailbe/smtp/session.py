@@ -43,6 +43,7 @@ from mailbe.smtp.transaction import Transaction
 
 SILENCE = 300  # seconds, RFC 5321 4.5.3.2.7
 PIECE = 1000  # octets of a chunk that is more than one more command without effect
+MAX_LINE = 512  # octets, with its CRLF, RFC 5321 4.5.3.1.4
 MAX_LIMIT = 999_999  # RFC 9422 4: no larger one can be told
 OK = reply(250, "2.0.0 ok")
 SENDER_OK = reply(250, "2.1.0 ok")
@@ -132,10 +133,12 @@ class Session:
         return reply(220, f"{self._settings.host} {'SMTP' if self._settings.classic else 'ESMTP'} mailbe")
 
     def answer(self, line: bytes) -> Reply | Coroutine[Any, Any, Reply | None]:
-        verb, _, argument = line.partition(b" ")
-        command = self.commands.get(verb.upper(), UNKNOWN)
-        if len(line) + 2 > command.limit:
+        verb, _, argument = line.rstrip(b" \t").partition(b" ")  # RFC 5321 4.1.1 wants white space at the end tolerated
+        command = self.commands.get(verb.upper())
+        if len(line) + 2 > (MAX_LINE if command is None else command.limit):
             raise LineTooLong
+        if command is None:
+            raise grammar.no_command(line)
         if command.needs is not None:
             command.needs(self)
         return command.run(self, *command.grammar(argument.strip(b" ")))
@@ -409,10 +412,6 @@ def _nowhere(_data: bytes) -> None:
     """Where octets go that were announced and are of no use."""
 
 
-def unknown(_session: Session, _text: bytes) -> Reply:
-    raise Refusal(500, "5.5.2 this command is not known here")
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """One row of the table."""
@@ -422,8 +421,8 @@ class Command:
     needs: Callable[[Session], object] | None
     syntax: str
     rfc: str
-    limit: int = 512
-    """The longest line, in octets with its CRLF (RFC 5321 4.5.3.1.4, and what extensions add)."""
+    limit: int = MAX_LINE
+    """The longest line, in octets with its CRLF, and with what extensions add."""
 
 
 S, g = Session, grammar
@@ -448,4 +447,3 @@ COMMANDS: dict[bytes, Command] = {
 }
 # fmt: on
 Session.commands = COMMANDS
-UNKNOWN = Command(unknown, grammar.anything, None, "", "RFC 5321 4.2.4")
