@@ -8,7 +8,7 @@ from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,7 +19,11 @@ from mailbe.client.reading import Attachment, Person, read
 
 ALICE, JOERG = "alice@localhost", "jörg@bücher.example"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Cf"]), max_size=200)
-
+# What has to be encoded, quoted, folded or left alone, side by side, as random characters seldom stand.
+PIECES = ["a", "0 000", " ", " [", "ä", "¡¡ࠀ", "ࠀ" * 12, "\U0001f600" * 40, "x" * 70, "x" * 300, "=?utf-8?q?x?=", "=?",
+          ",", "\\", '"', "(", "."]  # fmt: skip
+LINE = TEXT | st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+LOST_A_SPACE = "0 000¡¡ࠀࠀࠀࠀࠀࠀࠀࠀࠀࠀࠀࠀ ["  # in the library's folding, between two encoded words
 
 NAME = st.text(st.characters(categories=["Ll", "Lo"], exclude_characters="\u2028"), min_size=1, max_size=14).filter(
     lambda text: not text.isascii() and is_name(text) and is_domain(text)
@@ -41,7 +45,27 @@ class Parcels(SynchronousTestCase):
             self.assertNotIn(b"\n", line)
             self.assertNotIn(b"\r", line)
 
-    @given(TEXT, st.lists(TEXT).map("\n".join), TEXT.filter(str.strip), st.binary(max_size=300))
+    def test_a_long_header_is_folded_and_no_address_or_id_is_cut(self) -> None:
+        domain = ".".join(["long" * 12] * 4)
+        people = [Person(f"Dr. Jörg the {number}th", f"{'j' * 50}{number}@{domain}") for number in range(30)]
+        plain = [Person(f"Bob the {number}th of that name", f"b{number}@x.org") for number in range(30)]
+        draft = Draft(", ".join(map(str, people)), "a plain subject " * 30, "", cc=", ".join(map(str, plain)))
+        made = parcel(draft, f"alice@{domain}")
+        header = made.octets.partition(b"\r\n\r\n")[0].decode("ascii")
+        for line in header.split("\r\n"):
+            self.assertTrue(len(line) <= 78 or (f"@{domain}" in line and line.strip().count(" ") <= 1), line)
+        self.assertNotIn("=?", header.partition("\r\nCc: ")[2])
+        message = email.message_from_bytes(made.octets, policy=email.policy.default)
+        self.assertEqual(message["From"], f"alice@{domain}")
+        self.assertTrue(message["Message-ID"].endswith(f"@{domain}>"))
+        for name, told in (("To", people), ("Cc", plain)):
+            self.assertEqual([(one.display_name, one.addr_spec) for one in message[name].addresses],
+                             [(one.name, one.address) for one in told])  # fmt: skip
+        self.assertEqual(message["Subject"], ("a plain subject " * 30).strip())
+
+    @given(LINE, st.lists(TEXT).map("\n".join), TEXT.filter(str.strip), st.binary(max_size=300))
+    @example(LOST_A_SPACE, "", "a", b"")
+    @example("", "", '"a"', b"")
     def test_what_was_written_is_what_is_read(self, subject: str, text: str, name: str, content: bytes) -> None:
         made = parcel(Draft(ALICE, subject, text, attachments=(Attachment(name, "text/plain", content),)), ALICE)
         shown = read(made.octets)
@@ -49,15 +73,17 @@ class Parcels(SynchronousTestCase):
         self.assertEqual(shown.text.rstrip("\n"), text.rstrip("\n"))
         (attached,) = shown.attachments
         self.assertEqual((attached.name, attached.content), (" ".join(name.split()), content))
+        self.assertLessEqual(max(map(len, made.octets.split(b"\r\n"))), 998)
 
-    @given(TEXT.filter(str.strip))
+    @given(LINE.filter(str.strip))
+    @example(LOST_A_SPACE)
     def test_names_of_people_arrive(self, name: str) -> None:
         quotable = " ".join(name.replace("\\", "").replace('"', "").split())
         made = parcel(Draft(f'"{quotable}" <bob@x.org>', "", ""), ALICE)
         self.assertEqual(made.recipients, ("bob@x.org",))
         self.assertEqual(read(made.octets).to, (Person(quotable, "bob@x.org"),))
 
-    @given(TEXT.filter(str.strip))
+    @given(LINE.filter(str.strip))
     def test_whoever_wrote_can_be_written_back_to(self, name: str) -> None:
         person = Person(" ".join(name.split()), "bob@x.org")
         self.assertEqual(read(parcel(Draft(f"{person}, {person}", "", ""), ALICE).octets).to[0], person)
@@ -133,7 +159,8 @@ class Parcels(SynchronousTestCase):
         self.assertEqual(made.recipients, (ALICE, JOERG))
         self.assertTrue(made.octets.isascii())
 
-    @given(NAME, NAME, TEXT, TEXT.filter(str.strip))
+    @given(NAME, NAME, LINE, TEXT.filter(str.strip))
+    @example("ä", "ä", LOST_A_SPACE, "a")
     def test_addresses_of_utf8_arrive(self, local: str, label: str, called: str, file: str) -> None:
         address = f"{local}@{label}.example"
         quotable = " ".join(called.replace("\\", "").replace('"', "").split())
@@ -212,6 +239,15 @@ class Answers(SynchronousTestCase):
         header = parcel(replace(draft, to="b@x.org"), ALICE).octets
         self.assertTrue(header.startswith(b"References: <0@x>\r\nFrom: "), header)
         self.assertTrue(header.isascii())
+
+    def test_an_answer_goes_to_whose_name_is_folded_within_its_quotes(self) -> None:
+        letter = read(b'From: "Bob,\r\n the Builder" <bob@x.org>\r\nSubject: x\r\n\r\n')
+        self.assertEqual(reply(letter, ALICE).to, '"Bob, the Builder" <bob@x.org>')
+
+    def test_a_subject_half_of_encoded_words_and_half_of_utf8_is_answered_as_it_is_meant(self) -> None:
+        letter = read("From: ࠀ =?utf-8?q?J=C3=B6?= <b@x.org>\r\nSubject: größer =?utf-8?q?=C3=A4?= ࠀ\r\n\r\n".encode())
+        draft = reply(letter, ALICE)
+        self.assertEqual((draft.to, draft.subject), ("ࠀ Jö <b@x.org>", "Re: größer ä ࠀ"))
 
     def test_reply_to_comes_before_from(self) -> None:
         letter = read(self.received(From="bob@x.org", Reply_To="list@x.org", Subject="x").as_bytes())

@@ -7,9 +7,9 @@ import mimetypes
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from email import headerregistry
+from email.header import Header
 from email.message import EmailMessage
-from email.utils import localtime, make_msgid
+from email.utils import format_datetime, localtime, make_msgid
 from pathlib import Path
 
 from mailbe.address import Address, BadAddress, ascii_domain
@@ -22,6 +22,8 @@ from mailbe.client.reading import Attachment, Person, Reading
 POLICY = email.policy.SMTP.clone(cte_type="7bit")
 UTF8_POLICY = email.policy.SMTPUTF8.clone(cte_type="7bit")
 MOST_REFERENCES = 20
+LONGEST_LINE = 78  # characters of a header's, where its words let it be: RFC 5322 2.1.1
+LONGEST_WORD = 64  # of them, of a text in a header; what is longer is cut into encoded words
 _MESSAGE_ID = re.compile(r"<[^\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,500}>")
 # What stands between commas, but for those in a quoted name or in an address.
 _PARTS = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,;])+')
@@ -70,20 +72,24 @@ def parcel(draft: Draft, sender: str) -> Parcel:
         raise BadDraft("the letter is to nobody: give an address")
     shown = (origin, *(person.address for person in (*to, *cc)))
     policy = POLICY if all(map(str.isascii, shown)) else UTF8_POLICY
+    subject = one_line(draft.subject)
+    header = (
+        ("From", [origin]),
+        ("To", _named(to, utf8=policy.utf8)),
+        ("Cc", _named(cc, utf8=policy.utf8)),
+        ("Subject", _words(subject, subject.split(" "), utf8=policy.utf8)),
+        ("Date", [format_datetime(localtime())]),
+        ("Message-ID", [make_msgid(domain=ascii_domain(domain).strip("[]"))]),
+    )
+    octets = _thread(draft, beyond_ascii=policy.utf8)
+    octets += "".join(_folded(name, words) for name, words in header if words).encode()
     message = EmailMessage(policy)
-    message["From"] = _in_header(Person("", origin))
-    for name, people in (("To", to), ("Cc", cc)):
-        if people:
-            message[name] = tuple(map(_in_header, people))
-    message["Subject"] = one_line(draft.subject)
-    message["Date"] = localtime()
-    message["Message-ID"] = make_msgid(domain=ascii_domain(domain).strip("[]"))
     # A text has lines, and no surrogates such as a terminal makes of octets that it cannot read.
     text = "\n".join(draft.text.splitlines()) + "\n"
     message.set_content(text.encode("utf-8", "replace").decode())
     for attachment in draft.attachments:
         _attach(message, attachment if isinstance(attachment, Attachment) else load(attachment))
-    return Parcel(origin, recipients, _thread(draft, beyond_ascii=policy.utf8) + message.as_bytes())
+    return Parcel(origin, recipients, octets + message.as_bytes())
 
 
 def load(path: Path) -> Attachment:
@@ -194,9 +200,42 @@ def _address(text: str) -> str:
     return str(replace(address, domain=ascii_domain(address.domain)) if address.local.isascii() else address)
 
 
-def _in_header(person: Person) -> headerregistry.Address:
-    address = Address.parse(person.address)  # by us: of a whole address the library takes ASCII alone
-    return headerregistry.Address(person.name, address.local, address.domain)
+def _named(people: Sequence[Person], *, utf8: bool) -> list[str]:
+    """The words of a header that names ``people``: an address is one of them, and so is a name in quotes."""
+    words: list[str] = []
+    for person in people:
+        if person.name:
+            phrase = person.phrase
+            words += _words(person.name, [phrase] if phrase.startswith('"') else phrase.split(" "), utf8=utf8)
+        words.append(f"<{person.address}>," if person.name else f"{person.address},")
+    return [*words[:-1], words[-1].removesuffix(",")] if words else []
+
+
+def _words(text: str, plain: list[str], *, utf8: bool) -> list[str]:
+    """What stands for ``text`` in a header: the words ``plain`` if all of them can, or else encoded words (RFC 2047).
+
+    Encoded is all of it or nothing: between the two a reader, or the library when it folds, may lose a space.
+
+    :param utf8: whether the header may be of UTF-8 (RFC 6532).
+    """
+    if all((utf8 or word.isascii()) and len(word) <= LONGEST_WORD and "=?" not in word for word in plain):
+        return plain
+    return Header(text, "utf-8", maxlinelen=LONGEST_WORD).encode().split()
+
+
+def _folded(name: str, words: Sequence[str]) -> str:
+    """A header of ``words``, each of them whole, in as many lines as it takes.
+
+    Not by the standard library's means: of a word that is longer than a line it makes encoded words, which no address
+    and no Message-ID is, and beside a long encoded word Python 3.11 loses a space.
+    """
+    lines = [f"{name}: {words[0]}"]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= LONGEST_LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f" {word}")
+    return "\r\n".join(lines) + "\r\n"
 
 
 def _attach(message: EmailMessage, attachment: Attachment) -> None:
@@ -207,11 +246,7 @@ def _attach(message: EmailMessage, attachment: Attachment) -> None:
 
 
 def _thread(draft: Draft, *, beyond_ascii: bool) -> bytes:
-    """The headers that tie an answer to what it answers.
-
-    They stand before the others: of one that is longer than a line, the standard library makes encoded words, which no
-    Message-ID is.
-    """
+    """The headers that tie an answer to what it answers."""
 
     def ids(text: str) -> list[str]:
         return [one for one in _MESSAGE_ID.findall(text) if beyond_ascii or one.isascii()]

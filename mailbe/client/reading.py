@@ -29,8 +29,9 @@ LONGEST_TEXT = 1_000_000  # characters that are shown of a letter
 LONGEST_NAME = 150  # octets of an attachment's name
 LONGEST_SUFFIX = 20  # of them behind the dot
 LONGEST_HEADER = 20_000  # characters that are read of one
-_ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
-_FOLD = re.compile(r"\r?\n(?=[ \t])")  # RFC 5322 2.2.3
+_ENCODED_WORD = r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?="
+_ENCODED_WORDS = re.compile(rf"{_ENCODED_WORD}(?:\s*{_ENCODED_WORD})*")  # no space between them counts: RFC 2047 6.2
+_FOLD = re.compile(r"[\r\n]+")  # in a header there are no other line ends: RFC 5322 2.2.3
 _LETTERS = ("message/rfc822", "message/global", "message/global-headers")  # RFC 2046 5.2.1, RFC 6532 3.7, RFC 6533 6.2
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
 
@@ -45,11 +46,14 @@ class Person:
 
     def __str__(self) -> str:
         """As it may stand in a header, but for the encoding of what is not ASCII."""
-        if not self.name:
-            return self.address
-        plain = re.fullmatch(r"[^\x00-\x1f()<>\[\]:;@\\,.\"]+", self.name)
-        name = self.name if plain else '"' + re.sub(r'(["\\])', r"\\\1", self.name) + '"'
-        return f"{name} <{self.address}>"
+        return f"{self.phrase} <{self.address}>" if self.name else self.address
+
+    @property
+    def phrase(self) -> str:
+        """The name as it may stand there, in quotes where it must (RFC 5322 3.2.5)."""
+        if re.fullmatch(r"[^\x00-\x1f()<>\[\]:;@\\,.\"]+", self.name):
+            return self.name
+        return '"' + re.sub(r'(["\\])', r"\\\1", self.name) + '"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,7 @@ def _date(message: Message) -> datetime | None:
 
 
 def _people(message: Message, name: str) -> tuple[Person, ...]:
-    value = str(_raw(message, name))[:LONGEST_HEADER]
+    value = _FOLD.sub("", str(_raw(message, name)))[:LONGEST_HEADER]  # a line end ends a quoted name for the library
     pairs = email.utils.getaddresses([value])
     if len(pairs) > 1 and any(address and "@" not in address for _, address in pairs):
         return ()  # not every version of the library tells that it could not make sense of it
@@ -209,15 +213,15 @@ def _people(message: Message, name: str) -> tuple[Person, ...]:
 def _decoded(value: object) -> str:
     """A header's value on one line, its encoded words (MIME) read; octets that are not ASCII are taken for UTF-8."""
     text = str(value)[:LONGEST_HEADER].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if _ENCODED_WORD.search(text):
-        text = _FOLD.sub("", text)  # which the library forgets, and a space with it
-        # Header parsing of strange text fails in strange ways; then it is shown as it came.
-        with contextlib.suppress(HeaderParseError, ValueError, LookupError, AttributeError):
-            text = "".join(
-                _text_of(part, charset) if isinstance(part, bytes) else part
-                for part, charset in email.header.decode_header(text)
-            )
-    return one_line(text)
+    return one_line(_ENCODED_WORDS.sub(_without_encoding, text))
+
+
+def _without_encoding(words: re.Match[str]) -> str:
+    """What encoded words say. The library gets nothing but these: of what is beside them it makes escapes."""
+    # Header parsing of strange text fails in strange ways; then it is shown as it came.
+    with contextlib.suppress(HeaderParseError, ValueError, LookupError, AttributeError):
+        return "".join(_text_of(part, charset) for part, charset in email.header.decode_header(words[0]))
+    return words[0]
 
 
 def _text_of(octets: bytes, charset: str | None) -> str:
@@ -284,7 +288,9 @@ def _whole(message: Message, inner: Message) -> Message:
 
 def _file_name(part: Message) -> str:
     with contextlib.suppress(ValueError, LookupError, IndexError, TypeError, AttributeError):
-        return _decoded(part.get_filename() or "")
+        told = part.get_param("filename", None, "Content-Disposition") or part.get_param("name") or ""
+        # Not by get_filename, which takes the quotes off twice.
+        return _decoded(told if isinstance(told, str) else email.utils.collapse_rfc2231_value(told))
     return ""
 
 
