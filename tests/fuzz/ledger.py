@@ -227,7 +227,7 @@ SMTP_CODES: dict[str, set[str]] = {
 # RFC 2034 4: every reply has one, but the greeting, that to HELO or EHLO, and those to a client that is to go on.
 _WITHOUT_STATUS = {("HELO", "250"), ("HELLO", "250"), ("EHLO", "250"), (GREETING, "220")}
 _WITHOUT_STATUS_CODES = {"334", "354"}
-_BDAT = re.compile(rb"BDAT +([0-9]+)(?: +LAST)? *\r\n", re.IGNORECASE)
+_BDAT = re.compile(rb"BDAT +([0-9]+)(?: +LAST)?[ \t]*\r\n", re.IGNORECASE)
 _SMTP_LINE = re.compile(rb"([2-5][0-9][0-9])([ -])([ -~]*)\r\n")
 _TEXT = rb"(?:[ -~]|[\xc2-\xf4][\x80-\xbf]+)*"
 _UTF8_LINE = re.compile(rb"([2-5][0-9][0-9])([ -])(" + _TEXT + rb")\r\n")
@@ -252,6 +252,11 @@ class SmtpLedger(Ledger):
         match = _BDAT.fullmatch(said) if self.turn is Turn.COMMAND else None
         # Python makes no number of thousands of digits, and so many are too many whatever they are.
         return int(match[1].lstrip(b"0")[:30] or b"0") if match else 0
+
+    def _verb(self, said: bytes) -> str:
+        verb = super()._verb(said.removesuffix(b"\r\n").rstrip(b" \t"))  # RFC 5321 4.1.1
+        # What others may take for BDAT is as bad as one that tells no number.
+        return "BDAT" if verb == UNKNOWN and said.lstrip().upper().startswith(b"BDAT") else verb
 
     def _first_reply(self, verb: str, said: bytes) -> bytes | None:
         begin = 0

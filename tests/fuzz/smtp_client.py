@@ -82,7 +82,7 @@ class SmtpClient(Client):
         self._envelope = None
 
     def _mail(self, exchange: Exchange) -> None:
-        sender, asked = grammar.from_path(exchange.argument.strip(b" "))
+        sender, asked = grammar.from_path(exchange.argument.rstrip(b" \t").lstrip(b" "))
         known = sender.key if sender is not None and sender.key in PASSWORDS else ""
         believed = known if self._classic and self.private else ""
         if self.account and sender is not None and known != self.account:
@@ -94,7 +94,7 @@ class SmtpClient(Client):
         self._envelope = Envelope(self.account or believed, held=asked.hold is not None)
 
     def _rcpt(self, exchange: Exchange) -> None:
-        recipient, _ = grammar.to_path(exchange.argument.strip(b" "))
+        recipient, _ = grammar.to_path(exchange.argument.rstrip(b" \t").lstrip(b" "))
         key = recipient.key if recipient is not None else "postmaster@localhost"
         if self._envelope is None or key not in {*PASSWORDS, "postmaster@localhost"}:
             raise Broken(f"a recipient who is nobody: {exchange.said!r}")

@@ -163,6 +163,9 @@ _SMTP: list[Callable[[Random], bytes]] = [
     ),
     lambda random: random.choice([b"ETRN list", b"TURN", b"", b" ", b"GET / HTTP/1.1", b"HELP DATA", b"STARTTLS x"]),
     lambda random: random.choice([b"BDAT 10 LAST", b"BDAT 0", b"bdat 0  last", b"BDAT 3\r\na\r", b"BDAT 2 x", b"BDAT"]),
+    lambda random: random.choice(
+        [b"RSET\t", b"BDAT 0 \t", b"BDAT\t3", b" BDAT 3", b"RCPT TO:<bob@localhost> \t", b"NOOP \t"]
+    ),
     lambda random: b"VRFY " + random.choice([b"alice", b"<bob@localhost>", b"j\xc3\xb6rg SMTPUTF8", b"\xff", b"a b"]),
     lambda random: random.choice([b"mail from:<>", b"rcpt to:<bob@localhost>", b"RCPT TO: <alice@localhost>", b"data"]),
 ]

@@ -55,6 +55,16 @@ class Smtp(LedgerCase):
             self.assertEqual(play(ledger, (said, b""), *pieces), expected)
             self.assertEqual(ledger.owed, b"")
 
+    def test_white_space_behind_a_command_is_none_of_it_and_what_looks_like_bdat_ends_all(self) -> None:
+        for line in (b"RSET\t \r\n", b"BDAT\t10\r\n", b" bdat 10\r\n", b"BDAT=10\r\n"):
+            ledger = SmtpLedger()
+            play(ledger, *GREETED)
+            if line.startswith(b"RSET"):
+                self.assertEqual(play(ledger, (line, b"250 2.0.0 ok\r\n")), [("RSET", "250")])
+                continue
+            self.assertEqual(play(ledger, (line, b"501 5.5.4 what\r\n")), [("BDAT", "501")])
+            self.assertTrue(ledger.over)
+
     def test_a_command_without_a_reply_is_owed_one(self) -> None:
         ledger = SmtpLedger()
         self.assertEqual(ledger.owed, b"(greeting)")
