@@ -27,6 +27,7 @@ from mailbe.client.screen.app import MailClient
 from mailbe.client.screen.away import THREADS
 from mailbe.client.screen.letters import Letters
 from mailbe.client.screen.log_in import LogIn
+from mailbe.client.screen.protocol import Protocol
 
 ALICE, PASSWORD = "alice@localhost", "white-rabbit-7"
 ADVICE = "Three log-ins have failed.\nIs the name right? Is the password?"
@@ -346,3 +347,8 @@ class Hands:
     async def in_letters(self) -> Letters:
         await self.log_in()
         return await self.on(Letters)
+
+
+def dialogue(pane: Protocol) -> list[str]:
+    """What it shows, a text for each line said: ``POP3 C: RETR 1 [RFC 1939 5]``."""
+    return [f"{said.protocol} {said.who}: {said.text} [{said.section}]" for said in pane._lines]

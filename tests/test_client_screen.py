@@ -25,7 +25,20 @@ from mailbe.client.screen.protocol import MOST_LINES, Protocol, link
 from mailbe.client.screen.questions import PlaintextQuestion, Question, TrustQuestion
 from mailbe.client.screen.reader import Reader
 from mailbe.client.words import count, day, size
-from tests.client_screen import ADVICE, ALICE, BOTTLE, PASSWORD, Hands, Played, letter, play, shown, uid, until
+from tests.client_screen import (
+    ADVICE,
+    ALICE,
+    BOTTLE,
+    PASSWORD,
+    Hands,
+    Played,
+    dialogue,
+    letter,
+    play,
+    shown,
+    uid,
+    until,
+)
 
 SIZES = (80, 24), (140, 40)
 
@@ -41,11 +54,6 @@ def certificate(*, changed: bool = False) -> Certificate:
         why="it is signed by nobody known",
         changed=changed,
     )
-
-
-def lines(pane: Protocol) -> list[str]:
-    """What it shows, a text for each line said: ``POP3 C: RETR 1 [RFC 1939 5]``."""
-    return [f"{said.protocol} {said.who}: {said.text} [{said.section}]" for said in pane._lines]
 
 
 class ScreenTestCase(SynchronousTestCase):
@@ -99,7 +107,7 @@ class TheWholeWay(ScreenTestCase):
             await hands.sees("Sent to bob@localhost", "SMTP  C: DATA", "RFC 5321 4.1.1.4")
             await hands.press("enter")
             await hands.sees("Dear Alice,", "label.txt")
-            self.assertIn("POP3 C: RETR 1 [RFC 1939 5]", lines(screen.query_one(Protocol)))
+            self.assertIn("POP3 C: RETR 1 [RFC 1939 5]", dialogue(screen.query_one(Protocol)))
             await hands.press("escape", "down", "d")
             await hands.sees("1 marked for deletion", "✗")
             await hands.press("u")
@@ -724,7 +732,7 @@ class ProtocolPane(ScreenTestCase):
             for number in range(MOST_LINES + 10):
                 hands.client._hear(Said("POP3", "S", f"line {number};", None))
             await hands.sees(f"line {MOST_LINES + 9};")
-            self.assertLessEqual(len(lines(hands.client.screen.query_one(Protocol))), MOST_LINES)
+            self.assertLessEqual(len(dialogue(hands.client.screen.query_one(Protocol))), MOST_LINES)
             self.assertLessEqual(len(hands.client.said), MOST_LINES)
 
         self.play(script)

@@ -105,7 +105,8 @@ class Fields(SynchronousTestCase):
         )
 
     def test_what_is_no_list_of_addresses_is_shown_as_it_came(self) -> None:
-        for text in ("É <a@b> <c@d>", "É:; F:; g", "Anrufbeantworter Küche"):
+        # What several addresses in one are, versions of the library do not agree on.
+        for text in ("É:; F:; g", "Anrufbeantworter Küche", "é é é"):
             ((phrase, address),) = email.utils.getaddresses([field(f"To: {text}").partition(": ")[2]])
             self.assertEqual((shown(phrase), address), (text, INVALID))
 

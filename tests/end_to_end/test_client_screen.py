@@ -24,7 +24,7 @@ from mailbe.client.screen.protocol import Protocol
 from mailbe.client.screen.questions import Question, TrustQuestion
 from mailbe.client.servers import find
 from mailbe.client.trust import Trust
-from tests.client_screen import Hands, play, until
+from tests.client_screen import Hands, dialogue, play, until
 from tests.end_to_end.letters import letter, send
 from tests.end_to_end.programs import needs
 from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, EndToEndTestCase, Server, environment, eventually
@@ -78,7 +78,7 @@ class AgainstTheServer(JoergTestCase):
             await hands.sees("It is no dormouse.", "tarts.txt", "190 kB")
             await hands.press("escape", "d", "u", "d")
             await hands.sees("1 marked for deletion")
-            lines = screen.query_one(Protocol).lines
+            lines = dialogue(screen.query_one(Protocol))
             for line in (
                 "SMTP C: DATA [RFC 5321 4.1.1.4]",
                 f"SMTP C: RCPT TO:<{BOB}> [RFC 5321 4.1.1.3]",
@@ -120,7 +120,7 @@ class AgainstTheServer(JoergTestCase):
             await hands.press("ctrl+s")
             await hands.on(Letters)
             await hands.sees(f"Sent to {ALICE}, {JOERG}")
-            lines = screen.query_one(Protocol).lines
+            lines = dialogue(screen.query_one(Protocol))
             self.assertIn("POP3 C: UTF8 [RFC 6856 2.1]", lines)
             self.assertIn(f"SMTP C: RCPT TO:<{JOERG}> [RFC 5321 4.1.1.3]", lines)
             said = [line for line in lines if line.startswith(f"SMTP C: MAIL FROM:<{JOERG}>")]
