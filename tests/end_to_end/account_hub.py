@@ -41,7 +41,7 @@ class AccountHub:
         step = self._eventually(
             "return seen('#emailConfigFoundSubview, #emailIncomingConfigSubview')?.id", "an outcome of looking up"
         )
-        assert step == "emailConfigFoundSubview", f"nothing was found: {self._run('return said()')}"
+        assert step == "emailConfigFoundSubview", f"nothing was found: {self._marionette.run(HUB + 'return said()')}"
         shown: dict[str, str] = self._eventually(
             """
             const parts = args.filter(id => seen("#" + id)).map(id => [id, seen("#" + id).textContent.trim()]);
@@ -120,8 +120,7 @@ class AccountHub:
             "a Continue button that can be pressed",
         )
 
-    def _run(self, script: str, *arguments: object) -> Any:
-        return self._marionette.run(HUB + script, *arguments)
-
     def _eventually(self, script: str, what: str, *arguments: object) -> Any:
-        return eventually(lambda: self._run(script, *arguments), f"the account hub has {what}", SECONDS)
+        return eventually(
+            lambda: self._marionette.attempt(HUB + script, *arguments), f"the account hub has {what}", SECONDS
+        )

@@ -31,6 +31,10 @@ class DialogOpen(ScriptError):
     """A dialog is in the way, whose text this is, and the script was not run."""
 
 
+class DialogCame(DialogOpen):
+    """A dialog, which says nothing yet, has come up while the script ran, and what that returned is lost."""
+
+
 class Marionette:
     """The connection over which scripts are run inside Thunderbird."""
 
@@ -69,7 +73,14 @@ class Marionette:
         )["value"]
         if isinstance(result, str):
             raise ScriptError(result)
+        if result is None:  # WebDriver, "Execute Async Script", where a prompt opens meanwhile
+            raise DialogCame
         return result[0]
+
+    def attempt(self, script: str, *arguments: object) -> Any:
+        """What ``run`` returns, or ``None`` where a dialog has come up meanwhile: it can be tried again."""
+        with contextlib.suppress(DialogCame):
+            return self.run(script, *arguments)
 
     def dismiss_dialog(self) -> None:
         """Cancel the dialog that is in the way, if it still is."""

@@ -293,7 +293,7 @@ class Thunderbird:
 
         :raises Failed:
         """
-        self._marionette.run(
+        self._marionette.attempt(
             f"""
             const window = main();
             window.statusAtEnd = null;
@@ -379,7 +379,7 @@ class Thunderbird:
         return 0
 
     def _eventually(self, script: str, what: str, *arguments: object) -> Any:
-        return eventually(lambda: self._marionette.run(script, *arguments), f"Thunderbird has {what}", SECONDS)
+        return eventually(lambda: self._marionette.attempt(script, *arguments), f"Thunderbird has {what}", SECONDS)
 
     def _kill(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
