@@ -4,7 +4,7 @@ A letter's days begin when its file came to its place in the mailbox, or was las
 longer than was said, and never shorter. A maildrop that a session has open is left alone until the next time.
 Nor does a clock that is set forward, for a year by mistake, delete all mail: from one look to the next it is a day
 later at most, so there is time to see what the log says. How late it was at the last look is the time of the file
-``MARK``, as most clocks are wrong when a machine, and so the server, has just begun.
+``expiry``, as most clocks are wrong when a machine, and so the server, has just begun.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from mailbe.interfaces import TryLater
 from mailbe.maildata import Maildata
 
 EVERY = 3600.0  # seconds
-MARK = "expiry"  # a file of the maildata folder
 
 log = Logger()
 
@@ -38,7 +37,7 @@ class Expiry:
         self._terms = terms
         self._now = now
         self._ended = False
-        self._mark = maildata.root / MARK
+        self._mark = maildata.expiry
 
     def end(self) -> None:
         """Do no more: the service stops. Any thread may call this."""

@@ -86,6 +86,10 @@ class Maildata:
         return self.root / "pid"
 
     @property
+    def expiry(self) -> Path:
+        return self.root / "expiry"
+
+    @property
     def listening(self) -> Path:
         return self.root / "listening.json"
 

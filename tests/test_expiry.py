@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailbe.accounts.terms import DAY, FOR_EVER, AccountTerms
 from mailbe.address import Address
 from mailbe.durable import make_mailbox
-from mailbe.expiry import MARK, Expiry
+from mailbe.expiry import Expiry
 from mailbe.interfaces import Terms
 from mailbe.maildir import Maildrops
 from tests.storage import ALICE, BOB, Office, at_once
@@ -195,7 +195,7 @@ class Faults(ExpiryCase):
 
     def test_where_it_cannot_be_kept_in_mind_how_late_it_is_nothing_expires(self) -> None:
         letter = self.put(self.maildata.reception(ALICE))
-        (self.maildata.root / MARK).symlink_to("nowhere/at-all")
+        self.maildata.expiry.symlink_to("nowhere/at-all")
         self.later = 31 * DAY
         with capturedLogs() as logged:
             self.assertEqual(self.expiry.run(), 0)
@@ -204,10 +204,10 @@ class Faults(ExpiryCase):
 
     def test_where_nothing_is_to_expire_nothing_is_kept_in_mind(self) -> None:
         self.expiry.run()
-        self.assertTrue((self.maildata.root / MARK).exists())
+        self.assertTrue(self.maildata.expiry.exists())
         self.set(ALICE, FOR_EVER)
         self.expiry.run()
-        self.assertFalse((self.maildata.root / MARK).exists())
+        self.assertFalse(self.maildata.expiry.exists())
 
     def test_at_the_end_of_the_service_it_stops(self) -> None:
         letter = self.put(self.maildata.reception(ALICE))
