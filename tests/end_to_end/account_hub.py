@@ -19,6 +19,10 @@ HUB = """
         return note && !note.hidden ? {kind: note.className, text: note.textContent} : {};
     };
 """
+BOX = """
+    const box = [...Services.wm.getEnumerator(null)].map(w => w.document)
+        .find(one => one.getElementById("exceptiondialog"));
+"""
 SHOWN = (  # the parts of what was found; those that both servers share stand once
     *("incomingType", "incomingHost", "incomingPort", "incomingSocketType", "incomingAuthenticationType"),
     *("outgoingType", "outgoingHost", "outgoingPort", "outgoingSocketType", "outgoingAuthenticationType"),
@@ -72,22 +76,29 @@ class AccountHub:
 
     def cancel_dialog(self) -> str:
         """Cancel the dialog that opens over the hub; returns what it said."""
+        text = eventually(self._dialog, "the account hub has a dialog over it", SECONDS)
+        # In a script of its own: where a dialog goes meanwhile, what a script returns is lost.
         try:
-            text: str = self._eventually(
-                """
-                const box = [...Services.wm.getEnumerator(null)].map(w => w.document)
-                    .find(one => one.getElementById("exceptiondialog"));
-                const text = id => box?.getElementById(id)?.textContent;
-                if (!text("statusDescription")) return false;
-                main().setTimeout(() => box.getElementById("exceptiondialog").cancelDialog());
-                return [box.getElementById("locationTextBox").value,
-                    ...["warningText", "statusDescription", "statusLongDescription"].map(text)].join(" ");
-                """,
-                "a dialog over it",
+            self._marionette.run(
+                BOX + "main().setTimeout(() => box?.getElementById('exceptiondialog').cancelDialog());"
             )
-        except DialogOpen as alert:
+        except DialogOpen:
             self._marionette.dismiss_dialog()
-            return str(alert)
+        return text
+
+    def _dialog(self) -> str:
+        """What the dialog says that is open; empty where there is none, or it is not complete."""
+        try:
+            text: str = self._marionette.run(
+                BOX
+                + """
+                const text = id => box?.getElementById(id)?.textContent;
+                return text("statusDescription") ? [box.getElementById("locationTextBox").value,
+                    ...["warningText", "statusDescription", "statusLongDescription"].map(text)].join(" ") : "";
+                """
+            )
+        except DialogOpen as dialog:
+            return str(dialog)
         return text
 
     def finish(self) -> None:

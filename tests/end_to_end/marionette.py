@@ -44,7 +44,9 @@ class Marionette:
         self._ids = itertools.count(1)
         self._read()  # the greeting
         wanted = {"pageLoadStrategy": "none", "unhandledPromptBehavior": "ignore"}
-        self.command("WebDriver:NewSession", capabilities={"alwaysMatch": wanted})
+        given = self.command("WebDriver:NewSession", **wanted)["capabilities"]
+        # Of what it does not know, it says nothing; and dialogs that it dismisses by itself say nothing to us.
+        assert wanted.items() <= given.items(), given
         self.command("Marionette:SetContext", value="chrome")
         self.command("WebDriver:SetTimeouts", script=SECONDS * 1000)
 

@@ -57,7 +57,7 @@ class Security(enum.Enum):
     IMPLICIT = "SSL"
 
 
-def eventually(condition: Callable[[], _Value], what: str, seconds: float = 10) -> _Value:
+def eventually(condition: Callable[[], _Value | None], what: str, seconds: float = 10) -> _Value:
     """Wait until ``condition()`` is true, and return what it returned; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not (value := condition()):

@@ -67,6 +67,7 @@ class Thunderbird:
         self._folder = folder
         self._etc = etc
         self._types_passwords = False
+        self._said_by_dialogs: list[str] = []  # by those that kept a script from being run
         self._profile = folder / "profile"
         self._profile.mkdir(parents=True)
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items()]
@@ -297,59 +298,58 @@ class Thunderbird:
             f"""
             const window = main();
             window.statusAtEnd = null;
+            window.saidByDialogs = [];
             // Thunderbird may say that it was broken off, and then why.
             const ended = status => {{ window.statusAtEnd = status >>> 0; }};
             // Not at once: a dialog would keep this script from its end.
             window.setTimeout(() => {{ {script} }});
             """
         )
-        said = []
-        status = None
-
-        def ended() -> bool:
-            nonlocal status
-            dialogs = self._cancel_dialogs()
-            said.extend(dialogs)
-            if not dialogs:
-                with contextlib.suppress(DialogOpen):
-                    status = self._marionette.run("return main().statusAtEnd")
-            return status is not None
-
-        eventually(ended, f"Thunderbird has {what}", SECONDS)
+        self._said_by_dialogs.clear()
+        status, said = eventually(self._ended, f"Thunderbird has {what}", SECONDS)
         if status:
-            raise Failed(f"{status:#x} {' '.join(said)}")
+            raise Failed(f"{status:#x} {' '.join([*said, *self._said_by_dialogs])}")
 
-    def _cancel_dialogs(self) -> list[str]:
-        """Cancel the dialogs that are open, unless they are answered; returns what they say."""
-        if self._types_passwords:
-            return []
-        [texts] = eventually(self._try_to_cancel_dialogs, "Thunderbird's dialogs are complete", SECONDS)
-        return texts
+    def _ended(self) -> tuple[int, list[str]] | None:
+        """The status that something has ended with, and what its dialogs said; cancels those that keep it from that."""
+        if not self._cancel_dialogs():
+            return None
+        status, said = self._past_dialogs("return [main().statusAtEnd, main().saidByDialogs]") or (None, [])
+        return None if status is None else (status, said)
 
-    def _try_to_cancel_dialogs(self) -> list[list[str]]:
-        """What the dialogs said that are cancelled now; nothing at all where one does not say anything yet."""
-        try:
-            texts: list[str] = self._marionette.run(
+    def _cancel_dialogs(self) -> bool:
+        """Cancel the dialogs that are open, unless they are answered; returns whether there was none."""
+        return self._types_passwords or bool(
+            self._past_dialogs(
                 """
                 const text = d => d.querySelector("#infoBody")?.textContent ?? d.title;
                 const dialogs = [...Services.wm.getEnumerator(null)]
                     .map(w => w.document.querySelector("#commonDialog, #exceptiondialog"))
                     .filter(dialog => dialog && text(dialog.ownerDocument));  // it is complete
-                for (const dialog of dialogs) main().setTimeout(() => dialog.cancelDialog());
-                return dialogs.map(dialog => text(dialog.ownerDocument));
+                for (const dialog of dialogs) {
+                    // Kept there: where a dialog comes or goes meanwhile, what a script returns is lost.
+                    main().saidByDialogs.push(text(dialog.ownerDocument));
+                    main().setTimeout(() => dialog.cancelDialog());
+                }
+                return !dialogs.length;
                 """
             )
+        )
+
+    def _past_dialogs(self, script: str) -> Any:
+        """What a script returns; ``None`` where a dialog is in its way, which is cancelled."""
+        try:
+            return self._marionette.run(script)
         except DialogOpen as dialog:
-            if not str(dialog):
-                return []
-            self._marionette.dismiss_dialog()
-            return [[str(dialog)]]
-        return [texts]
+            if str(dialog) and not self._types_passwords:
+                self._said_by_dialogs.append(str(dialog))
+                self._marionette.dismiss_dialog()
+            return None
 
     def _closed_composer(self) -> bool:
         """Close the compose window, and what dialogs it still opens; returns whether they are gone."""
-        return not self._cancel_dialogs() and bool(
-            self._marionette.run(
+        return self._cancel_dialogs() and bool(
+            self._past_dialogs(
                 """
                 const w = composer();
                 if (w) {
