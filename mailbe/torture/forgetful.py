@@ -95,8 +95,12 @@ class ForgetfulDisk:
             try:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
-                process.kill()  # libfuse's helper unmounts then
+                process.kill()
                 process.wait()
+            if process.returncode:
+                # libfuse's helper looks too early now and then, meets an answer that is not yet that of a dead
+                # process, and leaves the mount.
+                subprocess.run(["fusermount3", "-u", "-z", "-q", self._folder], check=False)  # noqa: S603, S607
 
     def _serve(self, descriptor: int, said: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start the process; what it has to say beside its pipe goes to ``said``."""

@@ -225,7 +225,7 @@ def main(descriptor: int, folder: str) -> None:
             foreground=True,
             nothreads=True,
             fsname="forgetful",
-            auto_unmount=True,  # by a helper of libfuse, should this process be killed
+            auto_unmount=True,  # by a helper of libfuse, should this process and its owner be killed
             default_permissions=True,
             use_ino=True,
             attr_timeout=0,  # else a file's other names would show what it was like a second ago
