@@ -19,6 +19,8 @@ from typing import NamedTuple
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
 
+from mailbe.maildata import lives
+
 FOR_SERVERS = "lmtp"
 
 
@@ -99,7 +101,7 @@ def read(path: Path) -> Listening | None:
     try:
         told = json.loads(path.read_text())
         # The process's id may have gone to another; then a command learns that nobody answers there.
-        if not _lives(int(told.pop("process"))):
+        if not lives(int(told.pop("process"))):
             return None
         ports = tuple(Port(**port) for port in told.pop("ports"))
         for port in ports:
@@ -109,11 +111,3 @@ def read(path: Path) -> Listening | None:
         return Listening(domains, ports, proxied=proxied, **told) if domains else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _lives(process: int) -> bool:
-    """Whether there is such a process; one that has died and was not waited for is none, as in many a container."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(") ")[2][:1] != "Z"  # proc(5)
-    except OSError:
-        return False

@@ -15,6 +15,7 @@ from mailbe.letterfile import base, contents, told_size, told_surrogate
 from mailbe.surrogate import Surrogate
 
 SETTLED = 1_000_000_000  # nanoseconds; coarser than any file system's clock ticks
+TICK = 20_000_000  # nanoseconds; as coarse as the clock is that Linux stamps folders with
 SCANS = 5  # tries to read two folders in a moment of peace
 
 _UIDS = re.compile(r"(?:[!-~]{1,70}\0)*")  # RFC 1939 7, UIDL
@@ -143,11 +144,15 @@ def scan(mailbox: Path) -> tuple[dict[str, str], tuple[int, int] | None]:
     was met in several scans is what there is.
     """
     met: dict[str, str] = {}
+    last: dict[str, str] | None = None
     for _ in range(SCANS):
-        before = times_of_change(mailbox)
+        before, begun = times_of_change(mailbox), time.time_ns()
         found = {base(name): f"{folder}/{name}" for folder in ("new", "cur") for name in _names(mailbox / folder)}
-        if times_of_change(mailbox) == before:
+        # A change within one tick of another leaves no trace; it does not happen twice in the same way.
+        settled = max(before) < begun - TICK or found == last
+        if settled and times_of_change(mailbox) == before:
             return found, before
+        last = found
         met |= found
     return met, None
 

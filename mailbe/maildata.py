@@ -242,4 +242,12 @@ def _in(folder: Path) -> list[Path]:
 
 
 def _is_dead(process: str) -> bool:
-    return process.isdecimal() and not Path(f"/proc/{int(process)}").exists()
+    return process.isdecimal() and not lives(int(process))
+
+
+def lives(process: int) -> bool:
+    """Whether there is such a process; one that has died and was not waited for is none, as in many a container."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(") ")[2][:1] != "Z"  # proc(5)
+    except OSError:
+        return False

@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "release": STORE | {"held", "letterfile", "listing", "postoffice", "reports", "rooms", "slip"},
     "holding": STORE | {"held", "listing", "release", "slip"},
     "configuration": STORE | {"accounts", "limits"},
-    "listening": set(),
+    "listening": {"maildata"},
     "opening": STORE | {"accounts", "configuration", "listening", "tls"},
     "web": SEAMS | {"autoconfig", "limits", "listening", "web"},
     "service": TALK
