@@ -31,7 +31,8 @@ SHARE = 10  # the others, in one trial
 TRIAL = ("twisted.trial", "--random=0")
 TEMPORARY = "_trial_temp_shares"  # where each has a folder for what its tests leave behind
 
-SUMMARY = re.compile(r"^Ran \d+ tests? in [\d.]+s\n\n(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
+# It is written in several goes, and what a program says that a test has left behind may stand between.
+SUMMARY = re.compile(r"^Ran \d+ tests? in [\d.]+s.*?^(?:PASSED|FAILED)(?: \(([^\n]*)\))?$", re.MULTILINE | re.DOTALL)
 SKIPPED = re.compile(r"^\[SKIPPED\]\n(.*?)\n\n((?:\S+\n)+)(?=={20}|-{20})", re.MULTILINE | re.DOTALL)
 
 
@@ -174,7 +175,7 @@ def main(arguments: list[str]) -> int:
     else:
         # A run that was cut short leaves its data behind, and they would be counted in.
         for stale in ROOT.glob(".coverage.*"):
-            stale.unlink()
+            stale.unlink(missing_ok=True)  # a server of that run may still be ending
         # In parallel mode, for the servers that tests start are measured too, each into a file of its own.
         measured = ["coverage", "run", "--parallel-mode", "-m", *TRIAL]
         (ROOT / TEMPORARY).mkdir(exist_ok=True)

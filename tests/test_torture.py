@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from hypothesis import given
@@ -568,8 +569,15 @@ class Promises(WireCase):
             self.assertRaises(Refused, clients.unique_ids, heard)
 
     def test_what_ends_a_client_before_its_time_is_raised(self) -> None:
-        self.patch(Wire, "to", lambda port: 1 / 0)
+        came = Event()
+
+        def to(port: int) -> Wire:
+            came.set()
+            raise ZeroDivisionError
+
+        self.patch(Wire, "to", to)
         self.load.start()
+        self.assertTrue(came.wait(60))  # or it might be told to stop before it has begun
         self.assertRaises(ZeroDivisionError, self.load.stop)
 
 
@@ -664,8 +672,12 @@ class Doors(SynchronousTestCase):
         self.assertRegex(str(bob), r"^opened \d+\.\d\d s after listening, at try 1, which took \d+\.\d\d s$")
 
     def test_one_that_stays_shut_is_left_alone_with_its_reason(self) -> None:
-        self.patch(audit, "GIVE_UP", 0.01)
-        openings = self.openings(alice=[Refused("-ERR [IN-USE]")])
+        def log_in(port: int, owner: str) -> Wire:
+            self.listening -= 2 * audit.GIVE_UP  # so long does it take
+            raise Refused("-ERR [IN-USE]")
+
+        self.patch(audit, "log_in", log_in)
+        openings = self.openings(alice=[])
         openings.try_all()
         self.assertIsNone(openings.of["alice"].after)
         self.assertIn("not opened", str(openings.of["alice"]))

@@ -126,7 +126,7 @@ class Registering(WebCase):
         with capturedLogs() as events:
             answer = self.browser.fill_in("/register", **NEW)
         self.assertEqual(answer.status, 503)
-        self.assertNotIn("disk", text(answer))
+        self.assertNotIn("the disk is full", text(answer))
         self.assertEqual([event["log_format"] for event in events], ["put off: {error}"])
         self.web.desk.failure.logged = True
         with capturedLogs() as events:
