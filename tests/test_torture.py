@@ -674,15 +674,15 @@ class Doors(SynchronousTestCase):
     def test_one_that_stays_shut_is_left_alone_with_its_reason(self) -> None:
         def log_in(port: int, owner: str) -> Wire:
             self.listening -= 2 * audit.GIVE_UP  # so long does it take
-            raise Refused("-ERR [IN-USE]")
+            return self.log_in(port, owner)
 
         self.patch(audit, "log_in", log_in)
-        openings = self.openings(alice=[])
+        openings = self.openings(alice=[Refused("-ERR [IN-USE]")], bob=[None])
         openings.try_all()
-        self.assertIsNone(openings.of["alice"].after)
-        self.assertIn("not opened", str(openings.of["alice"]))
-        self.assertIn("[IN-USE]", str(openings.of["alice"]))
-        self.assertEqual(openings.view(), {})
+        self.assertEqual(str(openings.of["alice"]), "not opened at try 1; before that: -ERR [IN-USE]")
+        self.assertIsNotNone(openings.of["bob"].after, "he was never tried")
+        self.patch(audit, "_all_letters", lambda session: [])
+        self.assertEqual([box.owner for box in openings.view()], ["bob"])
 
     def test_a_server_that_ends_meanwhile_is_not_waited_for(self) -> None:
         def check() -> None:

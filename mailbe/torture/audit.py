@@ -55,9 +55,10 @@ class Openings:
         while waiting := [owner for owner, opening in self.of.items() if opening.wire is None]:
             for owner in waiting:
                 self._server.check()
-                if time.monotonic() - self._server.listening > GIVE_UP:
+                opening = self.of[owner]
+                if opening.tries and time.monotonic() - self._server.listening > GIVE_UP:
                     return
-                self._try(owner, self.of[owner])
+                self._try(owner, opening)
             time.sleep(PAUSE)
 
     def _try(self, owner: str, opening: Opening) -> None:

@@ -1,6 +1,7 @@
 """Servers with one fault each, for the torture to find: ``python -m tests.end_to_end.faulty FAULT -n mailbe …``.
 
-The rest of the command line is twistd's. Where a fault is a matter of moments, the moment is made long.
+The rest of the command line is twistd's. Where a fault is a matter of moments, the moment is made long: where it can
+be, it lasts from one letter to the next, so that every crash hits it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from twisted.python import threadpool
 from twisted.scripts.twistd import run
 
 from mailbe import durable, maildir, release
-from mailbe.durable import Draft, Parcel, Writer, make_mailbox
+from mailbe.durable import Draft, Parcel, Shelved, Writer, make_mailbox
 from mailbe.held import Held, Letter
 from mailbe.maildata import Maildata
 from mailbe.maildir import Maildrop
@@ -43,8 +44,9 @@ def command(name: str) -> list[str]:
     return [sys.executable, "-m", "tests.end_to_end.faulty", name, "-n", "mailbe"]
 
 
-def contents(draft: Draft) -> bytes:
-    return draft.path.read_bytes() if draft._descriptor is not None else b"".join(draft._chunks)
+def contents(draft: Draft | Shelved) -> bytes:
+    in_memory = isinstance(draft, Draft) and draft._descriptor is None
+    return bytes(draft._content) if in_memory else draft.path.read_bytes()
 
 
 @fault
@@ -52,7 +54,7 @@ def acknowledges_before_it_writes() -> None:
     def store(writer: Writer, parcel: Parcel) -> Deferred[None]:
         twin = copy.copy(parcel.draft)
         # What was acknowledged is discarded.
-        parcel.draft._chunks, parcel.draft._descriptor, parcel.draft._in_spool = [], None, False
+        parcel.draft._content, parcel.draft._descriptor, parcel.draft._in_spool = bytearray(), None, False
         real_store(writer, Parcel(twin, parcel.name, parcel.mailboxes))
         return succeed(None)
 
@@ -65,8 +67,14 @@ def acknowledges_before_it_writes() -> None:
 
 @fault
 def writes_straight_into_new() -> None:
+    rest: list[tuple[Path, bytes]] = []  # the second halves of those that came last
+
     def store_all(writer: Writer, parcels: list[Parcel]) -> list[Exception | None]:
-        rest: list[tuple[Path, bytes]] = []
+        for path, octets in rest:
+            if path.exists():  # nobody has fetched and deleted what there is of it
+                with path.open("ab") as file:
+                    file.write(octets)
+        rest.clear()
         for parcel in parcels:
             octets = contents(parcel.draft)
             for mailbox in parcel.mailboxes:
@@ -75,11 +83,6 @@ def writes_straight_into_new() -> None:
                 path.write_bytes(octets[: len(octets) // 2])
                 rest.append((path, octets[len(octets) // 2 :]))
             writer.discard(parcel.draft)
-        time.sleep(0.1)
-        for path, octets in rest:
-            if path.exists():  # nobody has fetched and deleted what there is of it
-                with path.open("ab") as file:
-                    file.write(octets)
         return [None] * len(parcels)
 
     Writer.store_all = store_all  # type: ignore[method-assign]
@@ -90,7 +93,7 @@ def deletes_after_it_has_said_so() -> None:
     real = Maildrop.delete
 
     async def delete(maildrop: Maildrop, indices: Iterable[int]) -> None:
-        reactor.callLater(3, lambda: Deferred.fromCoroutine(real(maildrop, indices)))  # type: ignore[attr-defined]
+        reactor.callLater(60, lambda: Deferred.fromCoroutine(real(maildrop, indices)))  # type: ignore[attr-defined]
 
     Maildrop.delete = delete  # type: ignore[method-assign]
 
@@ -113,9 +116,13 @@ def brings_deleted_letters_back() -> None:
 
 @fault
 def delivers_again_after_a_crash() -> None:
+    done: list[Path] = []  # the orders of those that came last
+
     def store_all(writer: Writer, parcels: list[Parcel]) -> list[Exception | None]:
         orders = []
         for parcel in parcels:
+            if isinstance(parcel.draft, Shelved):
+                continue
             order = [
                 parcel.name,
                 [str(mailbox) for mailbox in parcel.mailboxes],
@@ -124,9 +131,10 @@ def delivers_again_after_a_crash() -> None:
             orders.append(parcel.draft.path.with_name(f"order-{parcel.name}"))
             orders[-1].write_text(json.dumps(order))
         outcome = real_store_all(writer, parcels)
-        time.sleep(0.1)
-        for path in orders:
-            path.unlink()
+        if orders:
+            for path in done:
+                path.unlink()
+            done[:] = orders
         return outcome
 
     def sweep(maildata: Maildata) -> int:
@@ -159,8 +167,9 @@ def delivers_to_one_more() -> None:
 def sweeps_nothing() -> None:
     def store_all(writer: Writer, parcels: list[Parcel]) -> list[Exception | None]:
         for parcel in parcels:
-            parcel.draft._write_out()
-        time.sleep(0.1)
+            if isinstance(parcel.draft, Draft):
+                parcel.draft._write_out()
+        time.sleep(0.2)
         return real_store_all(writer, parcels)
 
     Writer.store_all = store_all  # type: ignore[method-assign]
@@ -177,7 +186,7 @@ def leaves_its_locks_behind() -> None:
 
     def close(maildrop: Maildrop) -> None:
         os.close(maildrop._lock)
-        (maildrop._mailbox / "lock").unlink()
+        reactor.callLater(60, (maildrop._mailbox / "lock").unlink)  # type: ignore[attr-defined]
 
     maildir.lock_folder = lock_folder  # type: ignore[attr-defined]
     Maildrop.close = close  # type: ignore[method-assign]
@@ -214,10 +223,12 @@ def releases_before_the_time() -> None:
 @fault
 def releases_again_after_a_crash() -> None:
     real_base, real_remove = release.base, Held.remove
+    released: list[str] = []  # those that came last
 
     def remove(held: Held, ids: Iterable[str]) -> None:
-        time.sleep(1)
-        real_remove(held, ids)
+        if over := list(ids):
+            real_remove(held, released)
+            released[:] = over
 
     release.base = lambda name: f"{os.getpid()}-{real_base(name)}"
     Held.remove = remove  # type: ignore[method-assign]
@@ -238,7 +249,12 @@ def ends_by_itself() -> None:
 
 @fault
 def does_not_come_up() -> None:
-    threadpool.ThreadPool.start = lambda pool: sys.exit("no threads today")  # type: ignore[method-assign]
+    def start(pool: threadpool.ThreadPool) -> None:
+        sys.stderr.write("no threads today\n")
+        sys.stderr.flush()
+        os._exit(1)  # and no exit in order, which the threads that there are would hold up
+
+    threadpool.ThreadPool.start = start  # type: ignore[method-assign]
 
 
 @fault

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 import smtplib
+import time
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from mailbe.accounts.database import LOOK_LASTS
 from tests.end_to_end.letters import below_trace, letter
-from tests.end_to_end.server import ALICE, BOB, EndToEndTestCase, Server
+from tests.end_to_end.server import ALICE, BOB, EndToEndTestCase, Server, eventually
 from tests.end_to_end.wire import Wire
 
 SMALL, LARGE = 500, 300_000  # octets of an attachment; a large letter does not stay in memory
@@ -26,7 +28,7 @@ class Ledger:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._numbers = itertools.count()
-        self._read = 0
+        self._read = {"stdout": 0, "stderr": 0}
         self._digests: dict[tuple[int, int, int], bytes] = {}  # of files that have not changed since
         self.expected: dict[tuple[str, str], list[bytes]] = {box: [] for box in BOXES}
         """The digests of the letters in each mailbox."""
@@ -68,8 +70,11 @@ class Ledger:
 
     def trouble(self) -> list[str]:
         """What the log has of warnings and worse since the last call."""
-        lines = (self._server.stdout + self._server.stderr).splitlines()
-        new, self._read = lines[self._read :], len(lines)
+        new = []
+        for stream, said in (("stdout", self._server.stdout), ("stderr", self._server.stderr)):
+            whole = said.rpartition("\n")[0].splitlines()
+            new += whole[self._read[stream] :]
+            self._read[stream] = len(whole)
         return [line for line in new if re.search(r"#(warn|error|critical)\]|Traceback", line)]
 
     def _digest(self, path: Path) -> bytes:
@@ -99,3 +104,8 @@ class LedgerTestCase(EndToEndTestCase):
         trouble = ledger.trouble()
         self.assertEqual(len(trouble), lines, trouble)
         self.assertNotIn("Traceback", "".join(trouble))
+
+    def let_the_look_end(self) -> None:
+        """What a server has just found out of the accounts, it may believe for a moment."""
+        end = time.monotonic() + LOOK_LASTS
+        eventually(lambda: time.monotonic() > end, "that moment is over")

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from tests.end_to_end.server import PASSWORDS
 
 DOTTED_TEXT = "Grüße aus Köln, für 3 €.\n.\n..\n.x\n...\n\n.\nund Schluß\n"
-SECONDS = 30  # the most that one reply may take
+SECONDS = 60  # the most that one reply may take
 
 # What mailbe puts on top of a letter: one Return-Path line and one Received field, folded.
 _TRACE = re.compile(rb"Return-Path: <[^\r\n]*>\r\nReceived: [^\r\n]+\r\n(?:[ \t][^\r\n]*\r\n)*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
 import socket
@@ -137,12 +138,18 @@ def octets(steps: list[bytes]) -> int:
 
 
 def descriptors(server: Server) -> int:
-    """How many files, folders and sockets the server has open when it has noticed the end of every connection."""
-    ports = {f"{port:04X}" for port in server.ports.values()}
+    """How many files, folders and sockets the server has open when it has let go of every connection."""
+    return len(eventually(lambda: without_connections(server), "the server has let go of every connection"))
 
-    def has_noticed() -> bool:
-        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return not any(row[1].partition(":")[2] in ports and row[3] in ("01", "08") for row in rows)  # open, half open
 
-    eventually(has_noticed, "the server has noticed the end of every connection")
-    return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+def without_connections(server: Server) -> list[str]:
+    """What the server has open; nothing while a socket is among it that is no port (proc(5))."""
+    tcp = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = {f"socket:[{row[9]}]" for row in tcp if row[3] == "0A"}  # listening
+    unix = {f"socket:[{row.split()[6]}]" for row in Path("/proc/net/unix").read_text().splitlines()[1:]}
+    opened = []
+    for path in Path(f"/proc/{server.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            opened.append(str(path.readlink()))
+    connected = {link for link in opened if link.startswith("socket:")} - ports - unix
+    return [] if connected else opened

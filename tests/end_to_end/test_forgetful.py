@@ -329,7 +329,8 @@ class ServerTests(ForgetfulTestCase):
             disk.restore()
             there = [path.read_bytes() for path in server.letters("reception", BOB)]
             disk.unmount()
-            if [below_trace(one) for one in there if one.startswith(b"Return-Path: ")] != [octets]:
+            # Of one that is left in part, the trace may be cut off as well.
+            if not any(one.startswith(b"Return-Path: ") and one.endswith(octets) for one in there):
                 return
         self.fail("nothing was ever lost")
 

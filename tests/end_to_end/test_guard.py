@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.end_to_end.server import ALICE, PASSWORDS, QUICK, EndToEndTestCase, Server, manage
+from tests.end_to_end.server import ALICE, PASSWORDS, QUICK, EndToEndTestCase, Server, eventually, manage
 from tests.end_to_end.wire import Wire, encoded
 
 TYPO = "white-rabbit-8"
@@ -74,19 +74,25 @@ class GuardTests(EndToEndTestCase):
         self.assert_answers(OPEN, server)
 
     def test_who_fails_waits_for_the_answer_and_the_owner_does_not(self) -> None:
-        server = self.serve("--slowest-answer-seconds", "1")
+        server = self.serve("--slowest-answer-seconds", "60")
         self.assert_answers(OPEN, server)  # from home
-        with Wire(server.pop3, ATTACKER) as attacker:
+        # Each failure doubles the time that the next answer takes: this one takes 32 s.
+        names = (*(f"nobody{number}@localhost" for number in range(5)), ALICE)
+        for count, name in enumerate(names, 1):
+            attacker = Wire(server.pop3, ATTACKER)
+            self.addCleanup(attacker.socket.close)
             attacker.reply()
-            attacker.say(f"USER {ALICE}")
+            attacker.say(f"USER {name}")
             attacker.send(f"PASS {TYPO}")
-            # While the attacker waits, and the server with him, the others are served.
-            self.assert_answers(OPEN, server)
-            attacker.socket.setblocking(False)
-            with self.assertRaises(BlockingIOError):
-                attacker.socket.recv(1)
-            attacker.socket.settimeout(30)
-            self.assertRegex(attacker.reply(), WRONG[1])
+            eventually(lambda: server.stdout.count("reason=wrong-password") == count, "it is wrong")  # noqa: B023
+        # While the attacker waits, and the server with him, the others are served.
+        self.assert_answers(OPEN, server)
+        attacker.socket.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            attacker.socket.recv(1)
+        attacker.socket.setblocking(True)
+        server.stop()  # which waits for nobody's punishment
+        self.assertRegex(attacker.reply(), WRONG[1])
 
     def test_three_different_wrong_passwords_lock_the_account_for_the_right_one_too(self) -> None:
         server = self.serve(*QUICK)

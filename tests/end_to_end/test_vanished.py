@@ -46,6 +46,7 @@ class VanishedTests(DiskTestCase):
             half.socket.sendall(sent[LARGE // 2 :] + b".\r\n")
             self.assertRegex(half.reply(), LATER)
             self.assertIn("put off", ledger.trouble()[-1])
+            self.let_the_look_end()
             self.assert_nobody_is_lost(server, ledger, smtp, new)
             self.assertRegex(open_drop.say("RETR 2"), POP3_LATER)
             self.assert_told(ledger)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from contextlib import ExitStack
+from functools import partial
 
 from tests.end_to_end.letters import fetch, letter, sender
 from tests.end_to_end.server import (
@@ -76,12 +77,12 @@ class DeathTests(EndToEndTestCase):
         self.addCleanup(load.stop)
         for number in (1, 2):
             there = len(load.acknowledged)
-            eventually(lambda there=there: len(load.acknowledged) > there + 20, "letters come in", 30)
+            eventually(lambda there=there: len(load.acknowledged) > there + 20, "letters come in")
             killed = workers(server)[number]
             os.kill(killed, signal.SIGKILL)
-            eventually(lambda n=number, k=killed: workers(server)[n] != k, "another takes its place", 30)
+            eventually(lambda n=number, k=killed: workers(server)[n] != k, "another takes its place")
         there = len(load.acknowledged)
-        eventually(lambda: len(load.acknowledged) > there + 20, "letters come in", 30)
+        eventually(lambda: len(load.acknowledged) > there + 20, "letters come in")
         load.stop()
         self.assertGreater(load.lost, 0)
         server.stop()
@@ -114,22 +115,23 @@ class DeathTests(EndToEndTestCase):
         (server.maildata / "envoi").rename(aside)
         killed = workers(server)[1]
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: server.stdout.count("worker 1 (process") >= 2, "it cannot begin", 30)
-        [line] = set(re.findall(r"has ended, (.*envoi: .*)", server.stdout))
+        why = re.compile(r"worker 1 \(process \d+\) has ended, (.*envoi: .*)\n")
+        [line] = set(eventually(lambda: why.findall(server.stdout), "it cannot begin"))
         self.assertIn("No such file", line)
         with Wire(server.smtp) as wire:
             self.assertIn("220", wire.reply())
         self.assertFalse((server.maildata / "envoi").exists(), "nothing is made in its place")
         aside.rename(server.maildata / "envoi")
-        eventually(lambda: workers(server)[1] != killed, "it begins when it can", 30)
+        eventually(lambda: workers(server)[1] != killed, "it begins when it can")
 
     def test_without_their_supervisor_workers_end_and_another_server_can_begin(self) -> None:
+        self.give_letters_time()
         server = self.serve_two()
         with ExitStack() as stack:
             wires = one_of_each(server, server.smtp, stack)
             was_busy = wires[1]
             was_busy.say("HELO client.test", "MAIL FROM:<s@example.org>", f"RCPT TO:<{BOB}>", "DATA")
-            processes = workers(server).values()
+            processes = list(workers(server).values())
             server.kill()
             self.assertIn("421", wires[2].reply())
             # A letter on its way has its time still, and the next server waits for it.
@@ -138,13 +140,14 @@ class DeathTests(EndToEndTestCase):
             was_busy.send("Subject: the last", "", ".")
             self.assertIn("250", was_busy.reply())
             begun.join()
-        for process in processes:
-            self.assertFalse(lives(process))
+        # Their lock is gone a moment before they are.
+        eventually(lambda: not any(map(lives, processes)), "the workers have ended")
         self.assertEqual(len(fetch(server.pop3, BOB)), 1)
 
 
 class StopTests(EndToEndTestCase):
     def test_sigterm_ends_all_of_them_in_order(self) -> None:
+        self.give_letters_time()
         server = self.serve(*WORKERS)
         with ExitStack() as stack:
             idle = one_of_each(server, server.smtp, stack)
@@ -209,23 +212,34 @@ class SharingTests(EndToEndTestCase):
     def test_limits_hold_for_all_of_them_together(self) -> None:
         server = self.serve(*WORKERS, "--max-connections-per-address", "6")
         with ExitStack() as stack:
-            of = [worker_of(server, wire.socket) for wire in self.all_that_are_taken(server, stack)]
-            self.assertEqual((len(of), set(of)), (6, {1, 2}))
-            with Wire(server.smtp, "127.0.0.2") as wire:
+            of = eventually(lambda: self.taken_by_both(server, stack), "each has some of them")
+            with Wire(server.smtp) as wire:
                 self.assertIn("220", wire.reply())
             # The connections of one that dies count no more.
             killed = workers(server)[1]
             os.kill(killed, signal.SIGKILL)
             more: list[Wire] = []
-            eventually(lambda: more.extend(self.all_that_are_taken(server, stack)) or more, "there is place again")
+            there_is_place = partial(self.all_that_are_taken, server, stack)
+            eventually(lambda: more.extend(there_is_place()) or len(more) >= of.count(1), "there is place again")
             self.assertEqual(len(more), of.count(1))
         await_another(server, killed)
 
+    def taken_by_both(self, server: Server, stack: ExitStack) -> list[int]:
+        """By which worker each of as many connections was taken as there is place for; nothing where one has none."""
+        with ExitStack() as ours:
+            of = [worker_of(server, wire.socket) for wire in self.all_that_are_taken(server, ours)]
+            self.assertLessEqual(len(of), 6)
+            # Who was hung up on may count still; and who is slow to take clients may have got none.
+            if len(of) < 6 or set(of) != {1, 2}:
+                return []
+            stack.push(ours.pop_all())
+        return of
+
     def all_that_are_taken(self, server: Server, stack: ExitStack) -> list[Wire]:
-        """As many connections as there is place for."""
+        """As many connections of one address as there is place for."""
         found = []
         while True:
-            wire = stack.enter_context(Wire(server.smtp))
+            wire = stack.enter_context(Wire(server.smtp, "127.0.0.2"))
             if wire.reply().startswith("421 "):
                 return found
             found.append(wire)
@@ -271,7 +285,7 @@ class SharingTests(EndToEndTestCase):
 
 def await_another(server: Server, killed: int) -> None:
     """Wait until the first worker is another one: who is still beginning does not hear that it is to stop."""
-    eventually(lambda: workers(server)[1] != killed, "another takes its place", 30)
+    eventually(lambda: workers(server)[1] != killed, "another takes its place")
 
 
 def refused(port: int) -> bool:

@@ -15,7 +15,7 @@ TRIES = 50  # connections until each worker has one
 
 def workers(server: Server) -> dict[int, int]:
     """The process of each worker, by its number."""
-    found = re.findall(r"worker (\d+) is process (\d+)$", server.stdout, re.MULTILINE)
+    found = re.findall(r"worker (\d+) is process (\d+)\n", server.stdout)
     return {int(number): int(process) for number, process in found}
 
 
