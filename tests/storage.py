@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe.accounts import database, guard
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
 from mailbe.allowance import Allowance
@@ -28,6 +30,22 @@ ALICE, BOB = Address("alice", "localhost"), Address("bob", "localhost")
 def at_once(work: Callable[[], T]) -> Deferred[T]:
     """An ``OffReactor`` that keeps everybody waiting."""
     return execute(work)
+
+
+def same_marks(case: SynchronousTestCase) -> None:
+    """Let the guard keep the same sixteen bits of a wrong password in every run.
+
+    They hang upon the secret of each file, and by it one pair of passwords in 65536 counts as one.
+    """
+    digest = guard._digest
+    case.patch(guard, "_digest", lambda _key, *rest: digest(b"", *rest))
+
+
+def with_patience(case: SynchronousTestCase) -> None:
+    """Let those who use one database at a time wait for each other, however slow the disk is."""
+    case.patch(database, "WRITE_PATIENCE", 300.0)
+    case.patch(database, "CHANGE_PATIENCE_MS", 300_000)
+    case.patch(database, "READ_PATIENCE_MS", 300_000)
 
 
 def reached(office: IPostOffice, *addresses: Address, submitter: ISubmitter | None = None) -> list[Recipient]:

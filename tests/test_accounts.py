@@ -18,6 +18,7 @@ from mailbe.accounts.database import Account, Accounts, DuplicateAccount, NoSuch
 from mailbe.address import Address
 from mailbe.interfaces import TryLater
 from mailbe.maildata import Unusable
+from tests.storage import with_patience
 
 CHECKOUT = Path(__file__).parent.parent
 ALICE = Address("alice", "localhost")
@@ -115,6 +116,7 @@ class Registering(AccountsCase):
     def test_of_eight_processes_one_gets_the_address_even_in_a_new_folder(self):
         racer = (
             "import sys; from pathlib import Path; from mailbe.address import Address\n"
+            "from mailbe.accounts import database; database.WRITE_PATIENCE = 300.0\n"
             "from mailbe.accounts.database import Accounts, DuplicateAccount\n"
             "accounts = Accounts(Path(sys.argv[1])); address = Address(sys.argv[2], 'localhost')\n"
             "print('ready', flush=True); sys.stdin.readline()\n"
@@ -139,7 +141,7 @@ class Registering(AccountsCase):
         for process in racers:
             process.stdin.write("go\n")
             process.stdin.flush()
-        outcomes = [process.communicate(timeout=60) for process in racers]
+        outcomes = [process.communicate(timeout=300) for process in racers]
         self.assertEqual(sorted(outcomes), [("added\n", "")] + [("refused\n", "")] * 7)
         winner = names[outcomes.index(("added\n", ""))]
         self.assertEqual([account.record for account in self.accounts.all()], [winner])
@@ -359,6 +361,7 @@ class Remembering(AccountsCase):
         self.assertEqual((busy, log.stat().st_size), (0, 0))
 
     def test_what_threads_add_is_there_as_soon_as_they_say_so(self):
+        with_patience(self)
         added = Queue()
 
         def register(thread):
@@ -375,7 +378,7 @@ class Remembering(AccountsCase):
         for thread in threads:
             thread.start()
         for _ in range(80):
-            address = added.get(timeout=60)
+            address = added.get(timeout=300)
             self.assertEqual(self.accounts.at(address).address, address)
         for thread in threads:
             thread.join()
@@ -505,6 +508,7 @@ class BringingUpToDate(AccountsCase):
     def test_of_processes_that_come_at_one_moment_none_fails(self):
         opener = (
             "import sys; from pathlib import Path; from mailbe.accounts.database import Accounts\n"
+            "from mailbe.accounts import database; database.WRITE_PATIENCE = 300.0\n"
             "print('ready', flush=True); sys.stdin.readline(); Accounts(Path(sys.argv[1])).open()\n"
         )
         openers = [
@@ -523,7 +527,7 @@ class BringingUpToDate(AccountsCase):
         for process in openers:
             process.stdin.write("go\n")
             process.stdin.flush()
-        self.assertEqual([process.communicate(timeout=60) for process in openers], [("", "")] * 4)
+        self.assertEqual([process.communicate(timeout=300) for process in openers], [("", "")] * 4)
         self.assertIsNotNone(self.accounts.at(ALICE))
 
     def test_all_steps_are_taken_or_none(self):

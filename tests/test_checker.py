@@ -22,6 +22,7 @@ from mailbe.accounts.database import Accounts
 from mailbe.accounts.guard import Guard, Limits, Locked
 from mailbe.address import Address
 from mailbe.interfaces import IProof, Login, TryLater
+from tests.storage import same_marks
 
 ALICE = Address("Alice", "localhost")
 PASSWORD = b"correct horse"
@@ -36,6 +37,7 @@ def plain_md5(password):
 
 class CheckerCase(SynchronousTestCase):
     def setUp(self):
+        same_marks(self)
         self.path = Path(self.mktemp())
         self.accounts = Accounts(self.path)
         self.addCleanup(self.accounts.close)

@@ -25,7 +25,7 @@ from mailbe.address import Address
 from mailbe.held import Held
 from mailbe.interfaces import Envelope
 from mailbe.maildata import Maildata
-from tests.storage import ALICE, BOB, Office, reached
+from tests.storage import ALICE, BOB, Office, reached, same_marks
 
 CHECKOUT = Path(__file__).parent.parent
 EMPTY = "0 letters, 0 octets"
@@ -284,6 +284,7 @@ class GuardedCase(CommandCase):
 
     def setUp(self):
         super().setUp()
+        same_marks(self)
         self.add()
         self.accounts = Accounts(self.maildata.accounts)
         self.addCleanup(self.accounts.close)

@@ -40,14 +40,19 @@ def no_progress(done: int, whole: int) -> None:
     pass
 
 
+ANSWER = 60  # seconds that one may take; nobody waits for so long
+SILENCE = 10  # seconds after which there is none
+
+
 class ConformCase(SynchronousTestCase):
     def setUp(self) -> None:
-        # Nothing here takes long that comes at all.
-        self.patch(running, "ARRIVAL", 3)
-        self.patch(running, "LAST_ARRIVAL", 0.5)
+        # What the model does not hold has come before it is answered, so nobody waits for what is not there then.
+        self.patch(running, "ARRIVAL", 0.1)
+        self.patch(running, "LAST_ARRIVAL", 0.1)
         self.patch(mailbox, "PAUSE", 0.05)
+        # One session's thread may learn late that its client has gone, and only then the next is let in.
         self.patch(door, "PAUSE", 0.1)
-        self.patch(smtp_future, "HOLD", 2)
+        self.patch(door, "TRIES", 600)
         self._folder = Path(self.mktemp()).resolve()
         self._folder.mkdir(parents=True)
 
@@ -56,13 +61,22 @@ class ConformCase(SynchronousTestCase):
         self.addCleanup(model.close)
         return model
 
-    def request(self, model: Model, ports: tuple[str, ...] = Row.ports, seconds: float = 3) -> Request:
+    def nobodys_port(self) -> int:
+        """One on which nobody listens, and which nobody else gets meanwhile."""
+        taken = socket.socket()
+        self.addCleanup(taken.close)
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+    def request(self, model: Model, ports: tuple[str, ...] = Row.ports, seconds: float = ANSWER) -> Request:
         those = {name: model.ports[name] for name in ports}
         return Request("localhost", Login(USER, PASSWORD), ADDRESS, those, ca=model.ca, seconds=seconds)
 
-    def check(self, model: Model, rules: list[Rule], ports: tuple[str, ...] = Row.ports) -> list[Result]:
+    def check(
+        self, model: Model, rules: list[Rule], ports: tuple[str, ...] = Row.ports, seconds: float = ANSWER
+    ) -> list[Result]:
         """Make these checks; whether the letters could be deleted does not matter."""
-        request = self.request(model, ports)
+        request = self.request(model, ports, seconds)
         run = Run(request, find(request), no_progress, rules)
         run.prepare()
         with contextlib.suppress(LeftBehind):
@@ -74,12 +88,14 @@ class EveryCheckFindsItsFault(ConformCase):
     """A test for each family, made below."""
 
     def assert_found(self, family_name: str) -> None:
+        self.patch(smtp_future, "HOLD", 3600)  # those who hold nothing cannot be so late
         for row in ROWS[family_name]:
             own = {rule.name: rule for rule in TABLE if family(rule) == family_name}
             rules = [own[name] for name in row.names.split()]
             self.patch(finding, "is_local", lambda host, remote=row.remote: not remote)
             model = self.serve(row.fault)
-            results = self.check(model, [*map(own.__getitem__, row.before.split()), *rules], row.ports)
+            before = [own[name] for name in row.before.split()]
+            results = self.check(model, [*before, *rules], row.ports, SILENCE if row.silent else ANSWER)
             model.close()
             for rule in rules:
                 wanted = Verdict.ABSENT if rule.level is Level.MAY else Verdict.FAILED
@@ -108,6 +124,9 @@ class AServerWithoutAFault(ConformCase):
     def setUp(self) -> None:
         super().setUp()
         if self.ran is None:
+            self.patch(running, "ARRIVAL", ANSWER)
+            self.patch(running, "LAST_ARRIVAL", ANSWER)
+            self.patch(smtp_future, "HOLD", 2)
             model = self.serve()
             model.letters["of-a-stranger"] = b"Subject: private\r\n\r\nNothing for you.\r\n"
             type(self).ran = model, self.check(model, list(TABLE))
@@ -204,7 +223,7 @@ class Judging(ConformCase):
         self.assertIn("0 letters of this run are left, and 1 have not come yet", str(caught.exception))
         [result] = [result for result in run.results if result.listener == "submission"]
         self.assertEqual(
-            (result.verdict, result.reason), (Verdict.UNCLEAR, "after 3 s 1 of 2 letters were in the maildrop")
+            (result.verdict, result.reason), (Verdict.UNCLEAR, "after 0.1 s 1 of 2 letters were in the maildrop")
         )
         self.assertEqual(model.letters, {})
 
@@ -231,7 +250,7 @@ class Judging(ConformCase):
 
     def test_silence_is_no_fault(self) -> None:
         rules = [rule for rule in TABLE if rule.name == "noop-says-ok"]
-        request = self.request(self.serve(wrong("is-silent")), seconds=0.5)
+        request = self.request(self.serve(wrong("is-silent")), seconds=SILENCE)
         run = Run(request, find(request), no_progress, rules)
         run.prepare()
         run.go()
@@ -239,6 +258,7 @@ class Judging(ConformCase):
         self.assertIn("no answer to NOOP", run.results[0].reason)
 
     def test_the_pace_of_login_delay_is_kept(self) -> None:
+        self.patch(door, "GRACE", ANSWER)
         drop = find(self.request(self.serve())).drop
         assert drop is not None
         slept: list[float] = []
@@ -307,8 +327,7 @@ class Finding(ConformCase):
     """Which ports are taken where none are named."""
 
     def names(self, standard: dict[str, int], ours: dict[str, int]) -> set[str]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            closed = dict.fromkeys(Row.ports, free.getsockname()[1])
+        closed = dict.fromkeys(Row.ports, self.nobodys_port())
         self.patch(finding, "STANDARD", closed | standard)
         self.patch(finding, "OURS", closed | ours)
         found = find(replace(self.request(self.model), ports={}))
@@ -382,9 +401,7 @@ class TheCommand(ConformCase):
         self.assertIn("C: QUIT", check["dialogue"])
 
     def test_nobody_there_is_one_line(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.assertEqual(self.run_command(None, "", "--smtp", str(port)), 1)
+        self.assertEqual(self.run_command(None, "", "--smtp", str(self.nobodys_port())), 1)
         self.assertRegex(self.err.getvalue(), r"\Amailbe: smtp: no connection to localhost:\d+: .*\n\Z")
 
     def test_a_failed_log_in_is_one_line(self) -> None:

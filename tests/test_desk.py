@@ -36,7 +36,7 @@ from mailbe.interfaces import (
 )
 from mailbe.maildata import Maildata
 from tests.fakes import FakeDesk, World
-from tests.storage import at_once
+from tests.storage import at_once, same_marks, with_patience
 
 PASSWORD = "white-rabbit-7"
 ALICE = Address("alice", "localhost")
@@ -51,6 +51,7 @@ class DeskCase(SynchronousTestCase):
 
     def setUp(self):
         self.patch(scram, "ITERATIONS", 1)
+        same_marks(self)
         self.maildata = Maildata(Path(self.mktemp()))
         self.maildata.prepare()
         self.clock = Clock()
@@ -429,6 +430,10 @@ class Invitations(DeskCase):
 class AtOneMoment(DeskCase):
     """Several processes."""
 
+    def setUp(self):
+        with_patience(self)
+        super().setUp()
+
     def race(self, names, code="", *, one_address=False):
         """Register all at a time, each at a desk of its own; returns how it ended for how many."""
         outcomes = []
@@ -469,7 +474,7 @@ class AtOneMoment(DeskCase):
         judged, refuse = Barrier(len(names)), Desk._refused
 
         def refused(*args):
-            judged.wait(60)  # for all the others, who were not too many either when they were
+            judged.wait(300)  # for all the others, who were not too many either when they were
             refuse(*args)
 
         self.patch(Desk, "_refused", refused)

@@ -13,6 +13,7 @@ from mailbe.accounts.directory import NotPossible, add_alias, add_domain, remove
 from mailbe.accounts.schema import STEPS
 from mailbe.address import Address
 from mailbe.interfaces import Quota, TryLater
+from tests.storage import with_patience
 
 RECORD = "{MD5}" + "0" * 32
 ALICE, BOB, CAROL = (Address(name, "localhost") for name in ("alice", "bob", "carol"))
@@ -125,6 +126,7 @@ class Aliases(DirectoryCase):
         self.accounts.add(Address("team", "example.org"), RECORD)
 
     def test_whoever_comes_first_of_many_at_one_moment_there_is_one_of_an_address(self):
+        with_patience(self)
         begin = Barrier(8)
         done = []
 

@@ -410,6 +410,8 @@ class Folders(SynchronousTestCase):
 
 
 class Thread(TestCase):
+    timeout = 600  # seconds: each letter waits for a real disk
+
     async def test_all_that_was_stored_is_there_and_what_waits_at_the_end_too(self) -> None:
         root = Path(self.mktemp())
         for folder in ("spool", "reception"):

@@ -19,7 +19,7 @@ from mailbe.accounts.database import Accounts
 from mailbe.accounts.guard import WORLD, Guard, Limits, Locked
 from mailbe.address import Address
 from mailbe.interfaces import Login, TryLater
-from tests.storage import at_once
+from tests.storage import at_once, same_marks
 
 ALICE, BOB = Address("alice", "localhost"), Address("bob", "localhost")
 HOME, ELSEWHERE = "192.0.2.1", "198.51.100.1"
@@ -32,6 +32,7 @@ class GuardCase(SynchronousTestCase):
     limits = Limits()
 
     def setUp(self):
+        same_marks(self)
         self.path = Path(self.mktemp())
         self.clock = Clock()
         self.clock.advance(1_700_000_000)

@@ -23,16 +23,17 @@ from tests.fuzz.watch import Log, Memory, descriptors
 from tests.fuzz.worlds import make_accounts
 
 AT_ONCE = 32  # sessions
-HANGS = 150  # seconds after which a session is held up by something that it does not see itself
+HANGS = 300  # seconds after which a session is held up by something that it does not see itself
 # Octets that the server may grow by when it is warm, in however long: what malloc cannot give back comes to some MiB,
 # and one kept conversation of a hundred would come to more within the hour.
 GROWTH = 48 * 2**20
 WARM = 120  # seconds, or a quarter of a shorter run
-RETURN = 20  # seconds after the last session in which all descriptors are given back
+RETURN = 90  # seconds after the last session in which all descriptors are given back
 # SQLite keeps what it has closed for its next use while the file is open elsewhere: at most as many as were ever open
 # at one time, one in each thread.
 REUSED = 12
 OLD = 20  # seconds after which letters are taken away, as another program might, so that mailboxes stay small
+BETWEEN = 10  # seconds in which the witness begins with a letter
 LATE = 10  # seconds after its time that a letter may still be held
 TOLD_EVERY = 10  # seconds
 # Accounts must stay open though passwords are guessed; answers may be late, but not by so much that nothing goes on.
@@ -43,15 +44,26 @@ MIB = 2**20
 class Run:
     """One run. ``failures`` say what was found, ``stories`` what was being said when the first was."""
 
-    def __init__(self, folder: Path, seconds: float, seed: int, tell: Callable[[str], None], *, late: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float,
+        seed: int,
+        tell: Callable[[str], None],
+        *,
+        late: float,
+        slow: bool = False,
+    ) -> None:
         """:param tell: prints a line.
         :param late: the seconds that the witness's letter may take, there and back.
+        :param slow: whether others use the disk as well, so that it may keep the server waiting.
         """
         self._maildata = folder / "maildata"
         self._seconds = seconds
         self._seed = seed
         self._tell = tell
         self._late = late
+        self._slow = slow
         self._numbers = itertools.count()
         self._at_work: set[Session] = set()
         self._over: deque[tuple[float, Session]] = deque(maxlen=200)
@@ -66,7 +78,7 @@ class Run:
         """Start a server, play, stop it; whether nothing was found."""
         make_accounts(Maildata(self._maildata), {**ACCOUNTS, witness.NAME: witness.PASSWORD.encode()})
         server = Server(self._maildata, *OPTIONS).start()
-        self._log = Log(self._maildata.with_name(f"{self._maildata.name}.1.stdout"))
+        self._log = Log(self._maildata.with_name(f"{self._maildata.name}.1.stdout"), slow=self._slow)
         self._memory = Memory(server.pid)
         try:
             witness.go_first(server.pid)  # where others use this machine too, only what the server does is to count
@@ -82,7 +94,7 @@ class Run:
         return not self.failures
 
     def _play(self, server: Server, watching: witness.Witness) -> None:
-        eventually(lambda: self._hear(watching) or len(self.letters) > 2 or self.failures, "the witness sees letters")
+        self._await_letters(watching, 3)
         base = descriptors(server.pid)
         base[str(self._maildata / "accounts.sqlite3")] += REUSED
         self.letters.clear()
@@ -94,7 +106,16 @@ class Run:
         self._tell(f"descriptors: {base.total() - REUSED} before, {now} after")
         if kept:
             self._fail(f"descriptors are not given back: {dict(kept)}")
-        self._hear(watching)
+        self._await_letters(watching, 1)
+
+    def _await_letters(self, watching: witness.Witness, count: int) -> None:
+        """Hear the witness until it has seen so many letters, or misses one."""
+        seconds = count * (self._late + BETWEEN)
+        eventually(
+            lambda: self._hear(watching) or len(self.letters) >= count or self.failures,
+            f"the witness sees letters: {count}",
+            seconds,
+        )
 
     def _stop(self, server: Server) -> None:
         """The end, with clients who are in the middle of nothing."""

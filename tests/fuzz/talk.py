@@ -16,8 +16,10 @@ from tests.fuzz import speech
 from tests.fuzz.ledger import Broken, Pop3Ledger, SmtpLedger, Turn
 from tests.fuzz.wire import Gone, Wire
 
-PATIENCE = 25  # seconds without any answer after which there is none; some are delayed on purpose, by up to ten
-LONGEST = 60  # seconds that anything is waited for
+# Seconds without any answer after which there is none. Some are delayed on purpose, and fifty letters that come at once
+# to a disk which takes 300 ms for each wait for a quarter of a minute.
+PATIENCE = 90
+LONGEST = 120  # seconds that anything is waited for
 ADDRESSES = 200  # 127.0.0.2 and following
 
 

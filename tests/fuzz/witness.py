@@ -22,6 +22,7 @@ from tests.end_to_end.wire import Wire
 
 NAME, PASSWORD = "witness@localhost", "humpty-dumpty-6"
 PAUSE = 0.5  # seconds between two letters
+PATIENCE = 90  # seconds that one answer may take; whether that is too long is for who listens to us
 
 
 class Missing(Exception):
@@ -124,6 +125,7 @@ class Letter:
     def _connect(self, port: int, code: str) -> Wire:
         begin = time.monotonic()
         wire = Wire(port)
+        wire.socket.settimeout(PATIENCE)
         self._expect(begin, "greeting", code, wire.reply())
         return wire
 

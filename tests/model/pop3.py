@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-import threading
 from collections.abc import Iterable
 
 from tests.model.talk import COPIES, Gone, Talk
@@ -30,6 +30,7 @@ class Pop3Talk(Talk):
     name = ""
     inside = False
     utf8 = False
+    numbers = itertools.count()
 
     def ok(self, text: str = "", lines: Iterable[str] | None = None) -> None:
         body = "" if lines is None else "".join(f"{line}\r\n" for line in lines) + ".\r\n"
@@ -52,10 +53,11 @@ class Pop3Talk(Talk):
                 method = getattr(self, f"{state}_{verb.lower()}", None) or getattr(self, f"do_{verb.lower()}", None)
                 method(argument) if method else self.err()
         finally:
-            if self.inside:
-                self.model.open = False
+            # The next one may be waiting to come in.
             if self.inside and self.wrong("deletes-without-quit"):
                 self.update()
+            if self.inside:
+                self.model.open = False
 
     def do_capa(self, _: str) -> None:
         tls = [] if self.secure else ["STLS"]
@@ -107,9 +109,13 @@ class Pop3Talk(Talk):
     def enter(self, good: bool) -> None:
         if not good or (self.implicit and self.wrong("nobody-in-tls")):
             return self.err("[AUTH] no")
+        if self.model.held_on:
+            self.model.held_on = False
+            return self.err("[IN-USE] later")
         if self.model.open and not self.wrong("shares"):
             return self.err("[IN-USE] later")
         self.model.open = self.inside = True
+        self.session = next(self.numbers)
         self.seen: set[int] = set()
         self.store = self.model.copies if self.who == COPIES else self.model.letters
         self.letters = list(self.store.items())
@@ -124,9 +130,7 @@ class Pop3Talk(Talk):
     def in_quit(self, _: str) -> None:
         self.update()
         self.inside = self.model.open = False
-        if self.wrong("holds-on"):
-            self.model.open = True
-            threading.Timer(0.3, setattr, [self.model, "open", False]).start()
+        self.model.held_on = self.wrong("holds-on")
         self.out_quit("")
 
     def update(self) -> None:
@@ -158,7 +162,7 @@ class Pop3Talk(Talk):
     def in_uidl(self, text: str) -> None:
         def line(number: int) -> str:
             uid = self.letters[number - 1][0]
-            return f"{number} {uid}" + (f"-{id(self)}" if self.wrong("new-ids") else "")
+            return f"{number} {uid}" + (f"-{self.session}" if self.wrong("new-ids") else "")
 
         if not text:
             return self.ok("", [line(number) for number in self.kept()])

@@ -37,6 +37,9 @@ class Model:
         self.names: list[str] = []
         """By which somebody has logged in, or tried to; empty where none was given."""
         self.open = False
+        """Whether somebody is in the maildrop."""
+        self.held_on = False
+        """Whether the next one who comes is told so, though nobody is."""
         authority.provide(folder, ["localhost"], datetime.now(UTC))
         self.ca = folder / "ca.pem"
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
