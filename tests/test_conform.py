@@ -28,6 +28,7 @@ from mailbe.conform.find import Request, Unreachable, find
 from mailbe.conform.rules import Level, Rule, Verdict
 from mailbe.conform.run import LeftBehind, Result, Run
 from mailbe.conform.sasl import Login
+from mailbe.conform.smtp import Reply, SmtpWire
 from tests.model import ADDRESS, COPIES, PASSWORD, USER, Fault, Model
 from tests.model.faults import ROWS, UNTRIED, Row, can, smtp, wrong
 
@@ -241,6 +242,27 @@ class Judging(ConformCase):
         self.assertRaises(KeyboardInterrupt, run.go)
         self.assertEqual([result.reason for result in run.results], ["it was broken off"])
         self.assertEqual(model.letters, {})
+
+    def test_a_letter_that_was_broken_off_before_its_reply_is_waited_for_and_deleted(self) -> None:
+        rules = [rule for rule in TABLE if rule.name == "dots-are-transparent"]
+        model = self.serve()
+        request = self.request(model, ports=("smtp", "pop3"))
+        run = Run(request, find(request), no_progress, rules)
+        run.prepare()
+        on_its_way: list[bytes] = []
+
+        def content(wire: SmtpWire, octets: bytes) -> Reply:
+            on_its_way.append(octets)
+            raise KeyboardInterrupt
+
+        def comes(pause: float) -> None:
+            model.letters["late"] = on_its_way.pop()
+
+        self.patch(SmtpWire, "content", content)
+        self.patch(running, "LAST_ARRIVAL", ANSWER)
+        self.patch(run._mailbox, "_sleep", comes)
+        self.assertRaises(KeyboardInterrupt, run.go)
+        self.assertEqual((on_its_way, model.letters), ([], {}))
 
     def test_a_mailbox_that_is_full_breaks_no_rule(self) -> None:
         model = self.serve(Fault(smtp={"BDAT [0-9].*": "452 4.2.2 full"}))

@@ -63,6 +63,8 @@ class Post:
         self.run = f"conform-{secrets.token_hex(8)}"
         self.accepted: dict[str, int] = {}
         """The tokens of letters that a server has said it will deliver, and how many with each have to come."""
+        self.unanswered: set[str] = set()
+        """The tokens of letters that were said, and to which no reply was read: a server may deliver them yet."""
         self.given = 0
         """How many tokens were."""
         self._guesser = ""

@@ -229,7 +229,9 @@ class Run:
         late = left = 0
         why = ""
         try:
-            come = self._mailbox.gather(itertools.starmap(Awaited, self._post.accepted.items()), LAST_ARRIVAL)
+            # One may have been on its way when we were broken off. Whether it comes, nobody knows.
+            expected = dict.fromkeys(self._post.unanswered, 1) | self._post.accepted
+            come = self._mailbox.gather(itertools.starmap(Awaited, expected.items()), LAST_ARRIVAL)
             late = sum(max(0, count - len(come[token])) for token, count in self._post.accepted.items())
         except _UNREADABLE as error:
             why = str(error)

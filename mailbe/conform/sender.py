@@ -131,10 +131,12 @@ class Smtp:
         :raises Lost, Unclear:
         """
         wire.need("354", "DATA")
+        self.post.unanswered.add(letter.token)
         return self.noted(letter, wire.content(letter.octets), comes)
 
     def noted(self, letter: Letter, reply: Reply, comes: int = 1) -> Reply:
         """The reply to a letter, which may be on its way to us now."""
+        self.post.unanswered.discard(letter.token)
         if reply.code == "250":
             self.post.accepted[letter.token] = self.post.accepted.get(letter.token, 0) + comes
         return reply
