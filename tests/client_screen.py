@@ -31,7 +31,8 @@ from mailbe.client.screen.protocol import Protocol
 
 ALICE, PASSWORD = "alice@localhost", "white-rabbit-7"
 ADVICE = "Three log-ins have failed.\nIs the name right? Is the password?"
-SECONDS = 30  # the most that anything may take
+SECONDS = 120  # the most that anything may take
+QUIET = 20  # rounds of the loop without a message to anybody: what goes from one to the next takes two for each
 
 _Value = TypeVar("_Value")
 _Screen = TypeVar("_Screen", bound=Screen)
@@ -306,6 +307,7 @@ class Hands:
 
         await until(there, kind.__name__)
         await self.pilot.pause()
+        await self.settled()
         screen = self.client.screen
         assert isinstance(screen, kind)
         return screen
@@ -317,13 +319,37 @@ class Hands:
         except TimeoutError:
             raise AssertionError(f"{texts} not on\n{shown(self.client)}") from None
 
+    async def settled(self) -> None:
+        """Wait until everybody has done what was asked of him, and what came of that.
+
+        A key goes from the program to what has the focus, and from there up again to who knows what to do with it. The
+        pilot waits until the processor is idle, which on a busy machine it is for us in the midst of that, too.
+        """
+        quiet = 0
+        async with asyncio.timeout(SECONDS):
+            while quiet < QUIET and self.client.return_value is None:
+                await asyncio.sleep(0)
+                pumps = [self.client, *self.client.screen.walk_children(with_self=True)]
+                quiet = quiet + 1 if all(pump._message_queue.empty() for pump in pumps) else 0
+
+    async def drawn(self) -> None:
+        """Wait until the screen shows what there is, the keys below it, too, which are told again when it has."""
+        for _ in range(3):
+            await self.settled()
+            told = asyncio.Event()
+            self.client.screen.call_after_refresh(told.set)
+            async with asyncio.timeout(SECONDS):
+                await told.wait()
+        await self.settled()
+
     async def type(self, text: str) -> None:
-        await self.pilot.press(*text)
+        await self.press(*text)
 
     async def paste(self, text: str) -> None:
         """The quick way of typing."""
         self.client.post_message(Paste(text))
         await self.pilot.pause()
+        await self.settled()
 
     async def rush(self, *keys: str) -> None:
         """Press all of them before the first is looked at, as a fast typist at a slow machine does."""
@@ -335,7 +361,13 @@ class Hands:
             driver.send_message(pressed)
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        for key in keys:
+            await self.pilot.press(key)
+            await self.settled()
+
+    async def ended(self) -> None:
+        """Wait until the program is left."""
+        await until(lambda: self.client.return_value is not None, "it ends")
 
     async def log_in(self, name: str = ALICE, password: str = PASSWORD) -> None:
         await self.on(LogIn)

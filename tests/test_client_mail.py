@@ -34,6 +34,7 @@ from mailbe.client.servers import Door, Servers
 from mailbe.client.trust import Trust
 from mailbe.client.wire import Wire
 from tests.client_actor import SECONDS, Actor
+from tests.end_to_end.programs import reserved_port
 from tests.end_to_end.server import eventually
 
 HELLO = """
@@ -224,19 +225,20 @@ class LogIn(MailCase):
         self.assertEqual(mail.letters(), [THREE, TWO, ONE])
 
     def test_nobody_at_the_door_is_told_with_every_door_that_was_tried(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            port = gone.getsockname()[1]
-        mail = somebody(Door("127.0.0.1", port, True), Door("no-such-host.invalid", 110, False), folder=self.mktemp())
-        text = str(self.assertRaises(Unreachable, mail.log_in, "a", "b"))
+        with reserved_port() as port:
+            mail = somebody(
+                Door("127.0.0.1", port, True), Door("no-such-host.invalid", 110, False), folder=self.mktemp()
+            )
+            text = str(self.assertRaises(Unreachable, mail.log_in, "a", "b"))
         self.assertIn(f"127.0.0.1:{port} cannot be reached: Connection refused", text)
         self.assertIn("no-such-host.invalid:110", text)
 
     def test_the_next_door_is_tried_where_one_is_shut(self) -> None:
         self.mail(IN)
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            port = gone.getsockname()[1]
-        mail = somebody(Door("127.0.0.1", port, True), Door("127.0.0.1", self.pop3.port, False), folder=self.mktemp())
-        mail.log_in("alice@x.org", "wonder land")
+        with reserved_port() as port:
+            doors = Door("127.0.0.1", port, True), Door("127.0.0.1", self.pop3.port, False)
+            mail = somebody(*doors, folder=self.mktemp())
+            mail.log_in("alice@x.org", "wonder land")
         mail.close()
 
     def test_no_password_goes_where_others_read_along_unless_that_is_agreed(self) -> None:
@@ -361,9 +363,23 @@ class Fetching(MailCase):
         self.assertIn("log in first", str(self.assertRaises(Refused, mail.letters)))
 
     def test_a_silent_server_is_given_up_in_time(self) -> None:
-        mail = self.logged_in(IN + LISTED + "C: RETR 1\nS: +OK\nS: half\n!silence", patience=0.2)
+        mail = self.logged_in(IN + LISTED + "C: RETR 1\nS: +OK\nS: half\n!silence")
         mail.letters()
+        [wire] = mail._wires.values()
+        hear = wire.transcript._listen
+
+        def listen(said: Said) -> None:
+            hear(said)
+            if said.text == "half":
+                wire.be_patient(0.2)  # and not before, when a busy machine may keep a good server silent so long
+
+        self.patch(wire.transcript, "_listen", listen)
         self.assertIn("silent: waited 0.2 seconds", str(self.assertRaises(NoAnswer, mail.fetch, ONE)))
+
+    def test_so_is_one_that_says_nothing_at_all(self) -> None:
+        mail = self.mail("!silence", patience=0.2)
+        text = str(self.assertRaises(NoAnswer, mail.log_in, "alice@x.org", "wonder land"))
+        self.assertIn("silent: waited 0.2 seconds", text)
 
 
 class Sent(MailCase):

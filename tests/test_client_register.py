@@ -16,6 +16,7 @@ from mailbe.client.register import Desk, Terms
 from mailbe.client.servers import Servers
 from mailbe.client.trust import Trust
 from mailbe.tls import authority
+from tests.end_to_end.programs import reserved_port
 
 
 class Site(HTTPServer):
@@ -113,8 +114,9 @@ class Registering(SynchronousTestCase):
             self.assertRaises(NoAnswer, self.desk().register, "a", "b")
 
     def test_nobody_there_is_told(self) -> None:
-        self.site.server_close()
-        self.assertIn("Connection refused", str(self.assertRaises(NoAnswer, self.desk().terms)))
+        with reserved_port() as port:
+            error = self.assertRaises(NoAnswer, self.desk(f"http://127.0.0.1:{port}").terms)
+        self.assertIn("Connection refused", str(error))
 
     def test_no_password_goes_to_another_machine_in_plaintext(self) -> None:
         for url in ("http://mail.example/", "ftp://x", "mail.example", "https://", "https://[", "https://x:99999/"):

@@ -114,7 +114,7 @@ class TheWholeWay(ScreenTestCase):
             await hands.sees("3 letters ")
             self.assertNotIn("marked", screen.query_one("Bar").render_line(0).text)
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self.play(script), 0)
         [draft] = self.mail.sent
@@ -195,6 +195,7 @@ class TheWholeWay(ScreenTestCase):
 
     async def _fits(self, hands: Hands, *texts: str) -> None:
         await hands.sees(*texts)
+        await hands.drawn()
         screen = hands.client.screen
         for widget in screen.query("Input, Button, Footer, Protocol, LetterList"):
             if widget.display and widget.region:
@@ -234,6 +235,7 @@ class LoggingIn(ScreenTestCase):
             await hands.sees(*ADVICE.splitlines())
             self.assertFalse(screen.query(Input))
             await hands.press("q")
+            await hands.ended()
 
         self.assertEqual(self.play(script), 1)
         self.assertEqual(self.mail.calls, ["log_in"] * 3)
@@ -267,7 +269,7 @@ class LoggingIn(ScreenTestCase):
             await hands.on(TrustQuestion)
             await hands.sees("mail.example.org:995", "Looking-Glass CA", "2027-07-04", "signed by nobody")
             half = " ".join(["AB CD"] * 8)
-            self.assertEqual(shown(hands.client).count(f" {half} "), 2)
+            await until(lambda: shown(hands.client).count(f" {half} ") == 2, "the fingerprint")
             self.assertNotIn("another one", shown(hands.client))
             await hands.press("enter")  # the answer that has the focus is the safe one
             await hands.on(LogIn)
@@ -440,7 +442,7 @@ class AServerThatNeverAnswers(ScreenTestCase):
             await hands.press("q")
             await hands.sees("Leaving")
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self.play(script), 0)
 
@@ -451,7 +453,7 @@ class AServerThatNeverAnswers(ScreenTestCase):
             await hands.press("enter")
             await hands.sees("Fetching the letter")
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self.play(script), 0)
 
@@ -585,7 +587,7 @@ class Leaving(ScreenTestCase):
             if answer == "escape":
                 await hands.on(Letters)
             else:
-                await until(lambda: hands.client.return_value is not None, "it ends")
+                await hands.ended()
 
         return self.play(script)
 
@@ -612,7 +614,7 @@ class Leaving(ScreenTestCase):
             await hands.press("n")
             await hands.on(Letters)
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self.play(script), 0)
 

@@ -96,7 +96,7 @@ def picture(name: str) -> str:
         await PICTURES[name](hands)
         for place in (*hands.client.screen.query(Input), *hands.client.screen.query(TextArea)):
             place.cursor_blink = False
-        await pilot.pause()
+        await hands.drawn()
         made.append(pilot.app.export_screenshot())
 
     advice, client_screen.ADVICE = client_screen.ADVICE, ADVICE

@@ -81,6 +81,7 @@ class TrustCase(SynchronousTestCase):
 
 class Verifying(TrustCase):
     def test_who_an_authority_vouches_for_is_not_asked_about(self) -> None:
+        self.patch(dial, "SECONDS_FOR_A_GREETING", 60)  # which it waits no longer for than it takes to come
         for script, implicit in ((POP3, True), (STLS, False), (STLS, None)):
             self.mail(self.server(script).port, implicit=implicit, ca="one").log_in("a", "b")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.end_to_end.marionette import SECONDS, DialogOpen, Marionette
+from tests.end_to_end.marionette import SECONDS, DialogCame, DialogOpen, Marionette
 from tests.end_to_end.server import eventually
 
 # Every script begins with this.
@@ -64,15 +64,23 @@ class AccountHub:
 
     def outcome(self) -> str:
         """Empty where there is an account now, else what the hub says is wrong."""
-        [text] = self._eventually(
-            """
-            if (seen("#emailAddedSuccessSubview")) return [""];
-            const {kind, text} = said();
-            return kind?.includes("error") && text && [text];
-            """,
-            "an outcome of logging in",
-        )
+        [text] = eventually(self._outcome, "the account hub has an outcome of logging in", SECONDS)
         return " ".join(text.split())  # with what stands behind "Show more"
+
+    def _outcome(self) -> list[str]:
+        try:
+            told: list[str] = self._marionette.run(
+                HUB
+                + """
+                if (seen("#emailAddedSuccessSubview")) return [""];
+                const {kind, text} = said();
+                return kind?.includes("error") && text ? [text] : [];
+                """
+            )
+        except DialogOpen:  # one more than the one that was cancelled
+            self._marionette.dismiss_dialog()
+            return []
+        return told
 
     def cancel_dialog(self) -> str:
         """Cancel the dialog that opens over the hub; returns what it said."""
@@ -92,9 +100,10 @@ class AccountHub:
             text: str = self._marionette.run(
                 BOX
                 + """
-                const text = id => box?.getElementById(id)?.textContent;
-                return text("statusDescription") ? [box.getElementById("locationTextBox").value,
-                    ...["warningText", "statusDescription", "statusLongDescription"].map(text)].join(" ") : "";
+                if (!box || box.defaultView.gChecking) return "";
+                const texts = ["warningText", "statusDescription", "statusLongDescription"]
+                    .map(id => box.getElementById(id)?.textContent);
+                return texts.every(Boolean) ? [box.getElementById("locationTextBox").value, ...texts].join(" ") : "";
                 """
             )
         except DialogOpen as dialog:
@@ -121,15 +130,23 @@ class AccountHub:
         )
 
     def _continue(self) -> None:
-        self._eventually(
-            """
-            const button = seen("account-hub-footer #forward");
-            if (!button || button.disabled || hub.classList.contains("busy")) return false;
-            button.click();
-            return true;
-            """,
-            "a Continue button that can be pressed",
-        )
+        eventually(self._press, "the account hub has a Continue button that can be pressed", SECONDS)
+
+    def _press(self) -> bool:
+        """Press Continue, if it can be pressed; returns whether it could."""
+        try:
+            pressed: bool = self._marionette.run(
+                HUB
+                + """
+                const button = seen("account-hub-footer #forward");
+                if (!button || button.disabled || hub.classList.contains("busy")) return false;
+                button.click();
+                return true;
+                """
+            )
+        except DialogCame:
+            return True  # it has led to a dialog, and so at once that we do not hear of it
+        return pressed
 
     def _eventually(self, script: str, what: str, *arguments: object) -> Any:
         return eventually(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.end_to_end.programs import find
+from tests.end_to_end.programs import find, reserved_port
 from tests.end_to_end.relays import listens
 from tests.end_to_end.server import PROTOCOLS, Server, eventually
 
@@ -22,6 +21,7 @@ defaults
   timeout connect 9s
   timeout client 30s
   timeout server 30s
+  timeout check 30s
 """
 # How it asks whether a server of this kind is there; of others only whether they take connections.
 _CHECKS = {
@@ -52,26 +52,24 @@ class Balanced(Server):
 def haproxy(folder: Path, ports: Mapping[str, int], *, version: int) -> Iterator[dict[str, int]]:
     """A haproxy that passes clients on to ``ports``, with a header of this version; gives its own, by the same names.
 
-    It looks ten times a second whether each server is there; on a busy machine no answer may come so soon, many times.
+    It looks ten times a second whether each server is there, and on a busy machine as soon as it has its answer. That
+    it cannot connect so soon may happen there many times.
     """
     header = {1: "send-proxy", 2: "send-proxy-v2"}[version]
     lines = [_DEFAULTS]
     own = {}
-    with ExitStack() as held:
+    with ExitStack() as left:
         for name, port in ports.items():
-            free = held.enter_context(socket.create_server(("127.0.0.1", 0)))
-            own[name] = int(free.getsockname()[1])
+            own[name] = left.enter_context(reserved_port())
             lines.append(f"listen {name}\n  bind 127.0.0.1:{own[name]}\n{_CHECKS.get(name, '')}")
             lines.append(f"  server one 127.0.0.1:{port} {header} check inter 100ms fall 1000\n")
-    (folder / "haproxy.cfg").write_text("".join(lines))
-    with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen(
-            [find("haproxy") or "haproxy", "-db", "-f", str(folder / "haproxy.cfg")], stdout=log, stderr=log
-        )
-    try:
+        (folder / "haproxy.cfg").write_text("".join(lines))
+        with (folder / "haproxy.log").open("wb") as log:
+            process = subprocess.Popen(
+                [find("haproxy") or "haproxy", "-db", "-f", str(folder / "haproxy.cfg")], stdout=log, stderr=log
+            )
+        left.callback(process.wait, SECONDS)
+        left.callback(process.terminate)
         for port in own.values():
             eventually(lambda: listens(port), "haproxy listens", SECONDS)  # noqa: B023
         yield own
-    finally:
-        process.terminate()
-        process.wait(SECONDS)

@@ -19,10 +19,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.end_to_end.programs import find
+from tests.end_to_end.programs import find, reserved_port
 
-SECONDS = 30  # the most that one page may take
+SECONDS = 120  # the most that one page may take
 POLL = 0.02  # seconds until it is looked at again
+WHOLE = "return document.readyState === 'complete'"  # which a driver may ask where pages may run no scripts, too
 NO_SCRIPTS = {"profile.managed_default_content_settings.javascript": 2}
 
 
@@ -63,7 +64,8 @@ class Browser:
         )
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         environment = os.environ | {"HOME": str(home)}
-        self._driver = Chrome(options, ChromeService(find("chromedriver"), env=environment))
+        with reserved_port() as port:  # Selenium would let go of the one that it finds before its driver has it
+            self._driver = Chrome(options, ChromeService(find("chromedriver"), port, env=environment))
         self._driver.set_page_load_timeout(SECONDS)
         if dark:
             self._driver.execute_cdp_cmd(
@@ -205,7 +207,7 @@ class Browser:
         act()
         # Between two pages there may be none to ask.
         waiting = WebDriverWait(self._driver, SECONDS, POLL, ignored_exceptions=[WebDriverException])
-        waiting.until(lambda _: self.element("html") != page)
+        waiting.until(lambda driver: self.element("html") != page and driver.execute_script(WHOLE))
         return self
 
 

@@ -7,14 +7,13 @@ import grp
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.end_to_end.programs import find
+from tests.end_to_end.programs import find, reserved_port
 from tests.end_to_end.relays import SECONDS, listens, reachable_folder
 from tests.end_to_end.server import eventually
 
@@ -70,8 +69,7 @@ class Dovecot:
         self._settings = {"protocol": protocol, "password": password}
         self._more = "".join(f"{name} = {value}\n" for name, value in settings.items())
         self._maildir = maildir
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = 0
 
     @property
     def log(self) -> str:
@@ -81,6 +79,7 @@ class Dovecot:
         program = find("dovecot")
         assert program, "Dovecot is not installed"
         with ExitStack() as left:
+            self.port = left.enter_context(reserved_port())
             self._folder = left.enter_context(reachable_folder("dovecot"))
             self._fill()
             self._process = subprocess.Popen([program, "-F", "-c", str(self._folder / "settings")])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +32,7 @@ PACKAGES = {
     "thunderbird": "thunderbird",
     "tmux": "tmux",
 }
-SECONDS = 60  # the most that one run may take
+SECONDS = 120  # the most that one run may take
 
 # First Thunderbird itself, not the shell script of the same name in /usr/bin; last the daemons, and parts of them.
 _PATH = os.pathsep.join(["/usr/lib/thunderbird", os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/lib/dovecot"])
@@ -53,6 +55,18 @@ def needs(*programs: str) -> Callable[[_Tests], _Tests]:
         return tests
 
     return mark
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 where nobody listens but who is told of it: as long as this lasts, nobody else is given it.
+
+    Who listens there must have set SO_REUSEADDR, as nearly all do.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def outcome(home: Path, program: str, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from tests.client_actor import Actor
 from tests.end_to_end.dovecot import PASSWORD as DOVECOT_PASSWORD
 from tests.end_to_end.dovecot import Dovecot
 from tests.end_to_end.letters import fetch, send
-from tests.end_to_end.programs import needs
+from tests.end_to_end.programs import needs, reserved_port
 from tests.end_to_end.server import (
     ALICE,
     BOB,
@@ -24,6 +25,7 @@ from tests.end_to_end.server import (
     Server,
     environment,
     eventually,
+    give_accounts,
     manage,
     user,
 )
@@ -31,7 +33,7 @@ from tests.end_to_end.utf8 import JOERG, PASSWORD
 from tests.end_to_end.utf8 import fetch as fetch_utf8
 from tests.test_client_register import Site
 
-SECONDS = 60
+SECONDS = 120
 ANNA = "анна@localhost"
 MAIN = "from mailbe.cli import main; raise SystemExit(main())"
 HOSTILE = (
@@ -94,7 +96,7 @@ class Terminal:
             dimensions=(24, 100),
         )  # fmt: skip
         self.screen = ""
-        test.addCleanup(self._child.close, True)
+        test.addCleanup(self._end)
 
     def sees(self, text: str) -> str:
         """Wait until ``text`` is shown; returns all that came before."""
@@ -123,10 +125,17 @@ class Terminal:
     def ends(self, status: int) -> str:
         """Wait for the end, which must have this exit status; returns what was shown last."""
         self._child.expect(pexpect.EOF)
-        self._child.close()
+        self._child.wait()
         assert self._child.exitstatus == status, f"{self._child.exitstatus}: {self.screen}{self._child.before}"
         self.screen += self._child.before
         return self._child.before
+
+    def _end(self) -> None:
+        """End the program if it still runs, however long that takes it."""
+        if self._child.isalive():
+            self._child.kill(signal.SIGKILL)
+            self._child.wait()
+        self._child.close()
 
     def log_in(self, name: str) -> None:
         self.answers(("> ", f"login {name}"), ("Password: ", PASSWORDS[name]))
@@ -284,7 +293,7 @@ class AtATerminal(PlainCase):
 
     def test_who_presses_ctrl_c_gets_the_prompt_back(self) -> None:
         server = self.serve()
-        silent = Actor("!silence")
+        silent = Actor("!deaf")  # after three seconds without a greeting it is spoken to, in TLS
         self.addCleanup(silent.close)
         command = self.command(server)
         command[command.index("--pop3") + 1] = str(silent.port)
@@ -322,17 +331,20 @@ class AtATerminal(PlainCase):
         self.assertNotIn("Traceback", seen.ends(0))
 
     def test_a_server_that_restarts_is_not_noticed(self) -> None:
-        server = self.serve()
+        port = self.enterContext(reserved_port())
+        maildata = self.scratch() / "maildata"
+        give_accounts(maildata, BOB)
+        server = Server(maildata, "--pop3", f"tcp:{port}:interface=127.0.0.1", protocols=("smtp", "submission"))
+        self.addCleanup(server.close)
+        server.start()
+        server.ports["pop3"] = port
         send(server.smtp, "mallory@example.com", [BOB], HOSTILE, log_in=False)
         seen = self.terminal(server)
         seen.log_in(BOB)
         seen.answers(("> ", "delete 1"))
         seen.sees("quit deletes it")
         server.stop()
-        same = f"tcp:{server.pop3}:interface=127.0.0.1"
-        again = Server(server.maildata, "--pop3", same, protocols=("smtp", "submission"))
-        self.addCleanup(again.close)
-        again.start()
+        server.start()
         seen.answers(("> ", "quit"))
         seen.sees("deleted: 1")
         seen.ends(0)

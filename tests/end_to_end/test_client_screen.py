@@ -24,13 +24,14 @@ from mailbe.client.screen.protocol import Protocol
 from mailbe.client.screen.questions import Question, TrustQuestion
 from mailbe.client.servers import find
 from mailbe.client.trust import Trust
-from tests.client_screen import Hands, dialogue, play, until
+from tests.client_screen import Hands, dialogue, play
 from tests.end_to_end.letters import letter, send
 from tests.end_to_end.programs import needs
 from tests.end_to_end.server import ALICE, BOB, PASSWORDS, QUICK, EndToEndTestCase, Server, environment, eventually
 from tests.end_to_end.utf8 import JOERG, PASSWORD, JoergTestCase
 
 FAR = Path("no-server-here")
+SECONDS = 120  # the most that a terminal may take
 
 
 class AgainstTheServer(JoergTestCase):
@@ -90,7 +91,7 @@ class AgainstTheServer(JoergTestCase):
             await hands.press("q")
             await hands.on(Question)
             await hands.press("y")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self._play(server, script)[0], 0)
         self.assertEqual(server.letters("reception", ALICE), [])
@@ -126,7 +127,7 @@ class AgainstTheServer(JoergTestCase):
             said = [line for line in lines if line.startswith(f"SMTP C: MAIL FROM:<{JOERG}>")]
             self.assertEqual([line.partition(" SMTPUTF8")[2] for line in said], [" [RFC 6531 3.4]"] * 2)
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self._play(server, script)[0], 0)
         self.assertEqual(len(server.letters("reception", ALICE)), 2)
@@ -140,7 +141,7 @@ class AgainstTheServer(JoergTestCase):
             await hands.on(Letters)
             await hands.sees("Down the rabbit-hole")
             await hands.press("d", "u", "q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(self._play(server, script)[0], 0)
         self.assertEqual(len(server.letters("reception", ALICE)), 1)
@@ -156,7 +157,7 @@ class AgainstTheServer(JoergTestCase):
             await hands.press("y")
             await hands.on(Letters)
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self._play(server, script, trusting=False)
 
@@ -179,7 +180,7 @@ class AgainstTheServer(JoergTestCase):
             await hands.on(Letters)
             await hands.sees(ALICE, "No letters.")
             await hands.press("q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(play(client, run), 0)
 
@@ -195,6 +196,7 @@ class AgainstTheServer(JoergTestCase):
                 await hands.press("enter")
             await hands.on(GivenUp)
             await hands.press("q")
+            await hands.ended()
 
         self.assertEqual(self._play(server, script)[0], 1)
 
@@ -218,7 +220,7 @@ class AServerThatNeverAnswers(SynchronousTestCase):
                 await hands.sees("Logging in: broken off")
                 await hands.press("enter")
             await hands.press("ctrl+q")
-            await until(lambda: hands.client.return_value is not None, "it ends")
+            await hands.ended()
 
         self.assertEqual(play(client, run), 0)
 
@@ -236,7 +238,7 @@ class Tmux:
         self._run(*start, *given, f"{shlex.join(command)}; echo $? >{shlex.quote(str(self._ended))}")
 
     def _run(self, *arguments: str) -> str:
-        done = subprocess.run([*self._tmux, *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([*self._tmux, *arguments], capture_output=True, text=True, timeout=SECONDS)
         return done.stdout
 
     @property
@@ -245,7 +247,7 @@ class Tmux:
 
     def sees(self, *texts: str) -> None:
         try:
-            eventually(lambda: all(text in self.screen for text in texts), str(texts), 30)
+            eventually(lambda: all(text in self.screen for text in texts), str(texts), SECONDS)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.screen}") from None
 
@@ -257,7 +259,7 @@ class Tmux:
 
     def status(self) -> int:
         """What the program ended with."""
-        return int(eventually(lambda: self._ended.exists() and self._ended.read_text(), "the program ends", 30))
+        return int(eventually(lambda: self._ended.exists() and self._ended.read_text(), "the program ends", SECONDS))
 
     def close(self) -> None:
         self._run("kill-server")

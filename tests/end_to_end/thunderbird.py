@@ -249,7 +249,7 @@ class Thunderbird:
 
     def get_messages(self) -> int:
         """Get Messages; returns how many came."""
-        before = self._marionette.run("return inbox().getTotalMessages(false)")
+        before = self._count_messages()
         self._carry_out(
             """
             MailServices.pop3.GetNewMail(null, {
@@ -260,7 +260,7 @@ class Thunderbird:
             """,
             "an outcome of Get Messages",
         )
-        return int(self._marionette.run("return inbox().getTotalMessages(false)")) - int(before)
+        return self._count_messages() - before
 
     def read(self, subject: str) -> Shown:
         """Select a message in the inbox; returns what the message pane shows, and the attachments saved from it."""
@@ -299,8 +299,8 @@ class Thunderbird:
             const window = main();
             window.statusAtEnd = null;
             window.saidByDialogs = [];
-            // Thunderbird may say that it was broken off, and then why.
-            const ended = status => {{ window.statusAtEnd = status >>> 0; }};
+            // Thunderbird may say that it was broken off, and then why: by the first alone nothing has ended.
+            const ended = status => {{ if (status >>> 0 != Cr.NS_ERROR_ABORT) window.statusAtEnd = status >>> 0; }};
             // Not at once: a dialog would keep this script from its end.
             window.setTimeout(() => {{ {script} }});
             """
@@ -328,7 +328,7 @@ class Thunderbird:
                     .filter(dialog => dialog && text(dialog.ownerDocument));  // it is complete
                 for (const dialog of dialogs) {
                     // Kept there: where a dialog comes or goes meanwhile, what a script returns is lost.
-                    main().saidByDialogs.push(text(dialog.ownerDocument));
+                    (main().saidByDialogs ??= []).push(text(dialog.ownerDocument));
                     main().setTimeout(() => dialog.cancelDialog());
                 }
                 return !dialogs.length;
@@ -360,6 +360,16 @@ class Thunderbird:
                 """
             )
         )
+
+    def _count_messages(self) -> int:
+        """How many are in the inbox; dialogs that are still in the way are cancelled."""
+        script = "return [inbox().getTotalMessages(false)]"
+        [count] = eventually(
+            lambda: self._cancel_dialogs() and self._past_dialogs(script),
+            "Thunderbird has an inbox to look at",
+            SECONDS,
+        )
+        return int(count)
 
     def _save(self, name: str) -> bytes:
         target = self._folder / "saved"
