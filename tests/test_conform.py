@@ -23,7 +23,7 @@ from mailbe import cli
 from mailbe.conform import copies, door, mailbox
 from mailbe.conform import find as finding
 from mailbe.conform import run as running
-from mailbe.conform.checks import TABLE, smtp_future
+from mailbe.conform.checks import TABLE, smtp_chunking, smtp_future
 from mailbe.conform.find import Request, Unreachable, find
 from mailbe.conform.rules import Level, Rule, Verdict
 from mailbe.conform.run import LeftBehind, Result, Run
@@ -244,24 +244,32 @@ class Judging(ConformCase):
         self.assertEqual(model.letters, {})
 
     def test_a_letter_that_was_broken_off_before_its_reply_is_waited_for_and_deleted(self) -> None:
-        rules = [rule for rule in TABLE if rule.name == "dots-are-transparent"]
+        self.patch(running, "LAST_ARRIVAL", ANSWER)
+        for name, owner, method in (
+            ("dots-are-transparent", SmtpWire, "content"),
+            ("a-letter-in-one-chunk", smtp_chunking, "_want"),
+        ):
+            self.assert_waited_for(name, owner, method)
+
+    def assert_waited_for(self, name: str, owner: object, method: str) -> None:
+        rules = [rule for rule in TABLE if rule.name == name]
         model = self.serve()
         request = self.request(model, ports=("smtp", "pop3"))
         run = Run(request, find(request), no_progress, rules)
         run.prepare()
         on_its_way: list[bytes] = []
 
-        def content(wire: SmtpWire, octets: bytes) -> Reply:
+        def say_and_be_broken_off(wire: SmtpWire, octets: bytes, **_: object) -> Reply:
             on_its_way.append(octets)
             raise KeyboardInterrupt
 
         def comes(pause: float) -> None:
             model.letters["late"] = on_its_way.pop()
 
-        self.patch(SmtpWire, "content", content)
-        self.patch(running, "LAST_ARRIVAL", ANSWER)
+        broken_off = self.patch(owner, method, say_and_be_broken_off)
         self.patch(run._mailbox, "_sleep", comes)
         self.assertRaises(KeyboardInterrupt, run.go)
+        broken_off.restore()
         self.assertEqual((on_its_way, model.letters), ([], {}))
 
     def test_a_mailbox_that_is_full_breaks_no_rule(self) -> None:

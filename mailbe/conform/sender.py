@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mailbe.conform import sasl
 from mailbe.conform.letters import Letter, Post
-from mailbe.conform.rules import Skip, Unclear
+from mailbe.conform.rules import Differs, Skip, Unclear
 from mailbe.conform.smtp import Offers, Reply, SmtpWire
 from mailbe.conform.wire import Dialogue, Route
 
@@ -131,11 +132,20 @@ class Smtp:
         :raises Lost, Unclear:
         """
         wire.need("354", "DATA")
-        self.post.unanswered.add(letter.token)
-        return self.noted(letter, wire.content(letter.octets), comes)
+        return self.noted(letter, lambda: wire.content(letter.octets), comes)
 
-    def noted(self, letter: Letter, reply: Reply, comes: int = 1) -> Reply:
-        """The reply to a letter, which may be on its way to us now."""
+    def noted(self, letter: Letter, finish: Callable[[], Reply], comes: int = 1) -> Reply:
+        """The reply to a letter, which may be on its way to us from now on.
+
+        :param finish: says the rest of it, and reads that reply.
+        :raises Differs, Lost, Unclear:
+        """
+        self.post.unanswered.add(letter.token)
+        try:
+            reply = finish()
+        except (Differs, Unclear):  # there was an answer
+            self.post.unanswered.discard(letter.token)
+            raise
         self.post.unanswered.discard(letter.token)
         if reply.code == "250":
             self.post.accepted[letter.token] = self.post.accepted.get(letter.token, 0) + comes

@@ -13,7 +13,7 @@ def a_letter_in_one_chunk(at: Smtp) -> Steps:
     """BDAT with LAST delivers the letter; its dots are as they are."""
     letter = at.letter(b".\r\n..\r\n.x\r\n")
     wire = at.addressed()
-    at.noted(letter, _want(wire, letter.octets, last=True))
+    at.noted(letter, lambda: _want(wire, letter.octets, last=True))
     (stored,) = yield Awaited(letter.token)
     if stored.body != letter.body:
         raise Differs(shown(letter.body), "BDAT LAST", shown(stored.body))
@@ -27,7 +27,7 @@ def a_letter_in_chunks_cut_anywhere(at: Smtp) -> Steps:
     half = len(letter.octets) - 8
     for cut in ((0, 1), (1, half), (half, half + 1)):
         _want(wire, letter.octets[slice(*cut)])
-    at.noted(letter, _want(wire, letter.octets[half + 1 :], last=True))
+    at.noted(letter, lambda: _want(wire, letter.octets[half + 1 :], last=True))
     (stored,) = yield Awaited(letter.token)
     if stored.body != letter.body:
         raise Differs(shown(letter.body), "BDAT in four chunks", shown(stored.body))
@@ -39,7 +39,7 @@ def an_empty_last_chunk(at: Smtp) -> Steps:
     letter = at.letter()
     wire = at.addressed()
     _want(wire, letter.octets)
-    at.noted(letter, _want(wire, b"", last=True))
+    at.noted(letter, lambda: _want(wire, b"", last=True))
     (stored,) = yield Awaited(letter.token)
     if stored.body != letter.body:
         raise Differs(shown(letter.body), "BDAT, BDAT 0 LAST", shown(stored.body))
@@ -59,7 +59,7 @@ def bdat_after_the_last_chunk(at: Smtp) -> None:
     """BDAT after BDAT LAST is answered 503, and its octets are read."""
     letter = at.letter()
     wire = at.addressed()
-    at.noted(letter, _want(wire, letter.octets, last=True))
+    at.noted(letter, lambda: _want(wire, letter.octets, last=True))
     _swallowed(wire, "503")
 
 
@@ -78,7 +78,7 @@ def rset_forgets_chunks(at: Smtp) -> Steps:
     wire.want("250", "RSET")
     wire.need("250", at.mail())
     wire.need("250", at.rcpt())
-    at.noted(letter, _want(wire, letter.octets, last=True))
+    at.noted(letter, lambda: _want(wire, letter.octets, last=True))
     (stored,) = yield Awaited(letter.token)
     if thrown_away.token.encode() in stored.octets or stored.body != letter.body:
         raise Differs("the second letter alone", "BDAT, RSET, MAIL, RCPT, BDAT LAST", shown(stored.body))
@@ -96,7 +96,7 @@ def binary_bodies_are_taken(at: Smtp) -> Steps:
     fields = b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n"
     letter = at.letter(bytes(range(256)) + b"\r\n", fields)
     wire = at.addressed("BODY=BINARYMIME")
-    at.noted(letter, _want(wire, letter.octets, last=True))
+    at.noted(letter, lambda: _want(wire, letter.octets, last=True))
     yield Awaited(letter.token)
 
 

@@ -82,7 +82,7 @@ def _does_not_end(end: bytes) -> Callable[[Smtp], None]:
         # If the first were taken for the end, the rest would be an empty command and one that is a dot.
         wire.send(letter.octets + end + b"\r\n.\r\n")
         try:
-            at.noted(letter, wire.reply())
+            at.noted(letter, wire.reply)
             after = wire.say("NOOP")
         except Lost:
             return  # it was refused, and hung up on

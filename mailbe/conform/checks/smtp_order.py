@@ -121,7 +121,7 @@ def one_session_sends_several_letters(at: Smtp) -> None:
     wire.want("250", at.mail())
     wire.want("250", at.rcpt())
     wire.want("354", "DATA")
-    at.noted(letters[1], wire.content(letters[1].octets))
+    at.noted(letters[1], lambda: wire.content(letters[1].octets))
 
 
 @smtp("RFC 5321 3.3", MUST)

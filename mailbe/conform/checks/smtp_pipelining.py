@@ -27,7 +27,7 @@ def what_follows_a_letter_is_answered(at: Smtp) -> Steps:
     group = [at.mail(), at.rcpt(), "QUIT"]
     wire.send(b"".join(stuffed([letter.octets])) + "".join(f"{line}\r\n" for line in group).encode())
     wire.sent = "a letter"
-    at.taken(at.noted(letter, wire.reply()))
+    at.taken(at.noted(letter, wire.reply))
     for line, code in zip(group, ("250", "250", "221"), strict=True):
         wire.sent = line
         wire.judged(code)
