@@ -31,8 +31,7 @@ SHARE = 10  # the others, in one trial
 TRIAL = ("twisted.trial", "--random=0")
 TEMPORARY = "_trial_temp_shares"  # where each has a folder for what its tests leave behind
 
-# It is written in several goes, and what a program says that a test has left behind may stand between.
-SUMMARY = re.compile(r"^Ran \d+ tests? in [\d.]+s.*?^(?:PASSED|FAILED)(?: \(([^\n]*)\))?$", re.MULTILINE | re.DOTALL)
+SUMMARY = re.compile(r"^Ran \d+ tests? in [\d.]+s\n\n(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
 SKIPPED = re.compile(r"^\[SKIPPED\]\n(.*?)\n\n((?:\S+\n)+)(?=={20}|-{20})", re.MULTILINE | re.DOTALL)
 
 

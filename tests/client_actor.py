@@ -92,7 +92,7 @@ class Actor:
                 assert self._tls
                 try:
                     connection = self._tls.wrap_socket(connection, server_side=True)
-                except OSError:
+                except (ssl.SSLError, ConnectionError):
                     return  # the client does not like the certificate, and says so, or just hangs up
                 stream = connection.makefile("rb")
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailbe import listing
 from mailbe.accounts import database, guard
 from mailbe.accounts.database import Accounts
 from mailbe.address import Address
@@ -46,6 +48,17 @@ def with_patience(case: SynchronousTestCase) -> None:
     case.patch(database, "WRITE_PATIENCE", 300.0)
     case.patch(database, "CHANGE_PATIENCE_MS", 300_000)
     case.patch(database, "READ_PATIENCE_MS", 300_000)
+
+
+def stop_time(case: SynchronousTestCase) -> int:
+    """Let it be now for as long as nobody says otherwise, however slow this machine is; and nobody sets the clock.
+
+    Returns the time, in nanoseconds since 1970.
+    """
+    now = time.time_ns()
+    case.patch(time, "time_ns", lambda: now)
+    case.patch(listing, "_clock", lambda: 0)
+    return now
 
 
 def reached(office: IPostOffice, *addresses: Address, submitter: ISubmitter | None = None) -> list[Recipient]:

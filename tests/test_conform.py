@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import re
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from mailbe.conform.rules import Level, Rule, Verdict
 from mailbe.conform.run import LeftBehind, Result, Run
 from mailbe.conform.sasl import Login
 from mailbe.conform.smtp import Reply, SmtpWire
+from tests.end_to_end.programs import reserved_port
 from tests.model import ADDRESS, COPIES, PASSWORD, USER, Fault, Model
 from tests.model.faults import ROWS, UNTRIED, Row, can, smtp, wrong
 
@@ -61,13 +61,6 @@ class ConformCase(SynchronousTestCase):
         model = Model(self._folder, fault)
         self.addCleanup(model.close)
         return model
-
-    def nobodys_port(self) -> int:
-        """One on which nobody listens, and which nobody else gets meanwhile."""
-        taken = socket.socket()
-        self.addCleanup(taken.close)
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
     def request(self, model: Model, ports: tuple[str, ...] = Row.ports, seconds: float = ANSWER) -> Request:
         those = {name: model.ports[name] for name in ports}
@@ -357,7 +350,7 @@ class Finding(ConformCase):
     """Which ports are taken where none are named."""
 
     def names(self, standard: dict[str, int], ours: dict[str, int]) -> set[str]:
-        closed = dict.fromkeys(Row.ports, self.nobodys_port())
+        closed = dict.fromkeys(Row.ports, self.enterContext(reserved_port()))
         self.patch(finding, "STANDARD", closed | standard)
         self.patch(finding, "OURS", closed | ours)
         found = find(replace(self.request(self.model), ports={}))
@@ -431,7 +424,7 @@ class TheCommand(ConformCase):
         self.assertIn("C: QUIT", check["dialogue"])
 
     def test_nobody_there_is_one_line(self) -> None:
-        self.assertEqual(self.run_command(None, "", "--smtp", str(self.nobodys_port())), 1)
+        self.assertEqual(self.run_command(None, "", "--smtp", str(self.enterContext(reserved_port()))), 1)
         self.assertRegex(self.err.getvalue(), r"\Amailbe: smtp: no connection to localhost:\d+: .*\n\Z")
 
     def test_a_failed_log_in_is_one_line(self) -> None:

@@ -21,7 +21,7 @@ from mailbe.interfaces import LetterGone, MaildropBusy, NotAllDeleted, TryLater
 from mailbe.letterfile import base, told_size, told_surrogate
 from mailbe.maildir import Maildrop, Maildrops
 from mailbe.surrogate import surrogate
-from tests.storage import at_once
+from tests.storage import at_once, stop_time
 
 HOUR = 3600
 
@@ -416,17 +416,11 @@ class Remembering(MaildropCase):
 
     def test_a_listing_of_folders_that_changed_just_now_is_not_believed(self) -> None:
         # A second change within the same tick of the clock would leave the folder's time as it is.
-        self.stop_time()
+        stop_time(self)
         for names in (["1.a"], ["1.a", "2.a"]):
             self.put(names[-1])
             self.set_stamps(0)
             self.assertEqual(self.uids(), names)
-
-    def stop_time(self) -> None:
-        """Let it be now for as long as nobody says otherwise, however slow this machine is."""
-        now = time.time_ns()
-        self.patch(time, "time_ns", lambda: now)
-        self.patch(listing, "_clock", lambda: 0)
 
     def set_clock(self, seconds: float) -> None:
         """Set the clock ahead, or back, of what it is now; what is monotonic goes on."""
@@ -453,7 +447,7 @@ class Remembering(MaildropCase):
             self.assertEqual(self.uids(), sorted([*before, f"{seconds}.b"]))
 
     def test_a_folder_that_changed_in_the_future_is_remembered_until_then(self) -> None:
-        self.stop_time()
+        stop_time(self)
         self.put("1.a")
         self.set_stamps(HOUR)
         listings = self.listings()

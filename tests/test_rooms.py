@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailbe import listing, rooms
+from mailbe import rooms
 from mailbe.durable import make_mailbox
 from mailbe.interfaces import OverQuota, Quota, TryLater
 from mailbe.rooms import Rooms, Usage, usage
-from tests.storage import at_once
+from tests.storage import at_once, stop_time
 
 
 class RoomCase(SynchronousTestCase):
@@ -176,9 +175,7 @@ class Looking(RoomCase):
         self.assertEqual(self.looks, 1)
 
     def test_a_full_mailbox_is_looked_at_again_where_a_change_may_have_left_no_trace(self) -> None:
-        now = time.time_ns()
-        self.patch(time, "time_ns", lambda: now)
-        self.patch(listing, "_clock", lambda: 0)  # nobody sets it
+        now = stop_time(self)
         letter = self.put(30)
         os.utime(self.box / "new", ns=(now, now))
         self.assertFalse(self.has_room(Quota(letters=1)))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from mailbe.conform import sasl
 from mailbe.conform.letters import Letter, Post
-from mailbe.conform.rules import Differs, Skip, Unclear
+from mailbe.conform.rules import Skip, Unclear
 from mailbe.conform.smtp import Offers, Reply, SmtpWire
-from mailbe.conform.wire import Dialogue, Route
+from mailbe.conform.wire import Dialogue, Lost, Route
 
 
 @dataclass(slots=True)
@@ -93,15 +93,15 @@ class Smtp:
             raise Unclear(f"the log-in was answered {reply}")
         return wire
 
-    def begun(self, parameters: str = "") -> SmtpWire:
-        """The same, with MAIL said and taken."""
-        wire = self.ready()
+    def begun(self, parameters: str = "", wire: SmtpWire | None = None) -> SmtpWire:
+        """The same, or ``wire`` which is one, with MAIL said and taken."""
+        wire = wire or self.ready()
         wire.need("250", self.mail(parameters))
         return wire
 
-    def addressed(self, parameters: str = "") -> SmtpWire:
+    def addressed(self, parameters: str = "", wire: SmtpWire | None = None) -> SmtpWire:
         """The same, with RCPT said and taken."""
-        wire = self.begun(parameters)
+        wire = self.begun(parameters, wire)
         wire.need("250", self.rcpt())
         return wire
 
@@ -115,12 +115,13 @@ class Smtp:
         """Who we are, on this connection."""
         return sasl.Login(self.login.user, self.login.password, wire.certificate)
 
-    def send(self, letter: Letter, parameters: str = "") -> Reply:
+    def send(self, letter: Letter, parameters: str = "", wire: SmtpWire | None = None) -> Reply:
         """Send a letter to ourselves; the reply to it is not judged.
 
+        :param wire: a connection that is ready for it; ``None``: a new one.
         :raises Lost, Unclear:
         """
-        wire = self.addressed(parameters)
+        wire = self.addressed(parameters, wire)
         reply = self.taken(self.deliver(wire, letter))
         wire.quit()
         return reply
@@ -140,13 +141,11 @@ class Smtp:
         :param finish: says the rest of it, and reads that reply.
         :raises Differs, Lost, Unclear:
         """
-        self.post.unanswered.add(letter.token)
         try:
             reply = finish()
-        except (Differs, Unclear):  # there was an answer
-            self.post.unanswered.discard(letter.token)
+        except (Lost, KeyboardInterrupt):
+            self.post.unanswered.add(letter.token)
             raise
-        self.post.unanswered.discard(letter.token)
         if reply.code == "250":
             self.post.accepted[letter.token] = self.post.accepted.get(letter.token, 0) + comes
         return reply

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import re
 import socket
@@ -12,6 +11,7 @@ from itertools import accumulate, count
 from pathlib import Path
 
 from tests.end_to_end.letters import SECONDS, below_trace, fetch, letter, send
+from tests.end_to_end.programs import opened
 from tests.end_to_end.server import ALICE, BOB, PASSWORDS, EndToEndTestCase, Server, eventually
 from tests.end_to_end.wire import encoded
 
@@ -147,9 +147,6 @@ def without_connections(server: Server) -> list[str]:
     tcp = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ports = {f"socket:[{row[9]}]" for row in tcp if row[3] == "0A"}  # listening
     unix = {f"socket:[{row.split()[6]}]" for row in Path("/proc/net/unix").read_text().splitlines()[1:]}
-    opened = []
-    for path in Path(f"/proc/{server.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            opened.append(str(path.readlink()))
-    connected = {link for link in opened if link.startswith("socket:")} - ports - unix
-    return [] if connected else opened
+    links = opened(server.pid)
+    connected = {link for link in links if link.startswith("socket:")} - ports - unix
+    return [] if connected else links

@@ -187,7 +187,7 @@ class Clients(WebTestCase):
         pids = re.findall(r"worker \d is process (\d+)", server.stdout)
         self.assertEqual(len(pids), 2)
         os.kill(int(pids[0]), signal.SIGKILL)
-        eventually(lambda: len(re.findall(r"worker \d is process", server.stdout)) == 3, "another worker begins", 60)
+        eventually(lambda: len(re.findall(r"worker \d is process", server.stdout)) == 3, "another worker begins")
         client = Client(HTTPConnection("localhost", server.http))
         done, _ = client.fill_in("/register", name="carol", password=NEW, again=NEW)
         self.assertEqual(done.status, 303)

@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack
 from functools import partial
 
+from mailbe.maildata import lives
 from tests.end_to_end.letters import fetch, letter, sender
 from tests.end_to_end.server import (
     ALICE,
@@ -26,7 +27,7 @@ from tests.end_to_end.server import (
     user,
 )
 from tests.end_to_end.wire import Wire
-from tests.end_to_end.workers import lives, one_of_each, worker_of, workers
+from tests.end_to_end.workers import one_of_each, worker_of, workers
 
 WORKERS = ("--workers", "2")
 SENDERS = 6

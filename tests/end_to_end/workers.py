@@ -7,6 +7,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.end_to_end.programs import opened
 from tests.end_to_end.server import Server
 from tests.end_to_end.wire import Wire
 
@@ -19,19 +20,11 @@ def workers(server: Server) -> dict[int, int]:
     return {int(number): int(process) for number, process in found}
 
 
-def lives(process: int) -> bool:
-    """Whether a process is there, and has not ended while nobody asks for its status."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def worker_of(server: Server, connection: socket.socket) -> int:
     """The number of the worker that has accepted ``connection``."""
     inode = _inode(connection.getpeername()[1], connection.getsockname()[1])
     for number, process in workers(server).items():
-        if f"socket:[{inode}]" in _opened(process):
+        if f"socket:[{inode}]" in opened(process):
             return number
     raise AssertionError("no worker has accepted it")
 
@@ -61,13 +54,3 @@ def _inode(ours: int, theirs: int) -> str:
         if (local, remote) == (ours, theirs):
             return fields[9]
     raise AssertionError("no such connection")
-
-
-def _opened(process: int) -> set[str]:
-    links = set()
-    for path in Path(f"/proc/{process}/fd").iterdir():
-        try:
-            links.add(str(path.readlink()))
-        except FileNotFoundError:  # closed meanwhile
-            continue
-    return links

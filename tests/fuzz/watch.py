@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import Counter
 from pathlib import Path
 from statistics import linear_regression
+
+from tests.end_to_end.programs import opened
 
 _LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[(?:-|(?!mailbe-forged)[\w.]+#(?:info|warn))\] [ -~]*"
@@ -51,11 +52,7 @@ def resident_octets(pid: int) -> int:
 
 def descriptors(pid: int) -> Counter[str]:
     """The files and connections that a process has open; all connections have one name."""
-    found: Counter[str] = Counter()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found[re.sub(r":\[\d+\]$", "", str(descriptor.readlink()))] += 1
-    return found
+    return Counter(re.sub(r":\[\d+\]$", "", link) for link in opened(pid))
 
 
 class Memory:

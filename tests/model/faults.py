@@ -66,7 +66,7 @@ ROWS = {
         Row(smtp({"HELO.*": "250-model.test\r\n250 SIZE"}), "helo-gets-no-extensions"),
         Row(smtp({"EHLO client.invalid": "550 who?"}), "ehlo-with-a-name-that-resolves-to-nothing"),
         Row(smtp({r"EHLO \[IPv6:2001.*": "501 what?"}), "ehlo-with-address-literals"),
-        Row(wrong("stays"), "quit-says-221-and-hangs-up", PLAIN, silent=True),
+        Row(wrong("stays"), "quit-says-221-and-hangs-up", silent=True),
         Row(smtp({"QUIT": "250 bye"}), "quit-in-a-transaction quit-before-ehlo"),
         Row(wrong("hangs-up"), "unknown-commands-do-not-end-the-session"),
         Row(wrong("takes-halves"), "a-letter-that-is-cut-off-is-not-delivered"),

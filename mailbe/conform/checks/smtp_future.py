@@ -77,10 +77,7 @@ def _held(at: Smtp, parameter: Callable[[], str]) -> Steps:
     wire = at.ready()  # before the date is told, which else might be past when it comes to MAIL
     begin = time.monotonic()
     said = parameter()  # not before, or a date in whole seconds might be nearer than a grain
-    wire.need("250", at.mail(said))
-    wire.need("250", at.rcpt())
-    at.taken(at.deliver(wire, letter))
-    wire.quit()
+    at.send(letter, said, wire)
     (stored,) = yield Awaited(letter.token)
     if stored.seen < begin + HOLD - GRAIN:
         raise Differs(f"a letter after {HOLD} s", said, f"it after {stored.seen - begin:.1f} s")
